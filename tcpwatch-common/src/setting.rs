@@ -1,0 +1,65 @@
+//! Load-time settings, pass settings and counters: small arrays of integers with named slots.
+
+/// Slots of the `SETTINGS` global, a `[u32; SETTING_COUNT]` in `.rodata`.
+///
+/// They are constants to the verifier, so code behind a filter that is off is removed.
+#[repr(usize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Bits of [`filter`].
+    Filters,
+    /// Emit only transitions from or to a state whose bit `1 << state` is set.
+    States,
+    /// How many CPUs allocate socket ids.
+    Cpus,
+    /// Wake the agent when more than this many bytes wait in the ring.
+    WakeAbove,
+}
+
+/// Number of [`Setting`] slots.
+pub const SETTING_COUNT: usize = 4;
+
+/// Bits of [`Setting::Filters`].
+pub mod filter {
+    /// Only sockets of the processes in `PIDS`, or whose owner is not certain yet.
+    pub const PID: u32 = 1;
+    /// Only local ports in `LOCAL_PORTS`.
+    pub const LOCAL_PORT: u32 = 2;
+    /// Only remote ports in `REMOTE_PORTS`.
+    pub const REMOTE_PORT: u32 = 4;
+    /// Only IPv4, v4-mapped included.
+    pub const V4: u32 = 8;
+    /// Only IPv6, v4-mapped excluded.
+    pub const V6: u32 = 16;
+    /// Only network namespaces in `NETNS`.
+    pub const NETNS: u32 = 32;
+    /// Only what findings need: into and out of `CLOSE_WAIT`, and errors that leave an fd behind.
+    pub const FINDINGS: u32 = 64;
+}
+
+/// Slots of the `PASS` map, which says what the iterators emit.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassSetting {
+    /// Emit sockets whose state's bit `1 << state` is set.
+    States,
+    /// Emit only sockets held by a process in `PIDS`, when 1.
+    PidsOnly,
+}
+
+/// Slots of the per-CPU `COUNTERS` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Transitions put into the ring.
+    Emitted,
+    /// Transitions that a filter left out, MPTCP subflows included.
+    Filtered,
+    /// Transitions lost because the ring was full.
+    Lost,
+    /// Sockets for which the kernel would not allocate storage.
+    NoStorage,
+}
+
+/// Number of [`Counter`] slots.
+pub const COUNTER_COUNT: usize = 4;

@@ -1,0 +1,86 @@
+//! Typed loads from kernel structs through the BTF pointers the verifier knows.
+//!
+//! Offsets come from the `OFFSETS` table, which the agent fills from the running kernel's BTF.
+//! The table is frozen, so the verifier sees constants and checks every load against the type
+//! of the struct; a load through a null or stale pointer yields 0 instead of faulting.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use tcpwatch_common::{COMM_LEN, FIELD_COUNT, Field, MISSING, SETTING_COUNT, Setting};
+
+#[unsafe(no_mangle)]
+static OFFSETS: [u32; FIELD_COUNT] = [MISSING; FIELD_COUNT];
+
+#[unsafe(no_mangle)]
+static SETTINGS: [u32; SETTING_COUNT] = [0; SETTING_COUNT];
+
+/// A kernel pointer whose type the verifier knows.
+pub type Ptr = *const c_void;
+
+const PF_KTHREAD: u32 = 0x0020_0000; // include/linux/sched.h
+
+/// A load-time setting.
+#[inline(always)]
+pub fn setting(slot: Setting) -> u32 {
+    unsafe { core::ptr::read_volatile((&raw const SETTINGS).cast::<u32>().add(slot as usize)) }
+}
+
+#[inline(always)]
+fn offset(field: Field) -> u32 {
+    unsafe { core::ptr::read_volatile((&raw const OFFSETS).cast::<u32>().add(field as usize)) }
+}
+
+/// Whether this kernel has the field.
+#[inline(always)]
+pub fn has(field: Field) -> bool {
+    offset(field) != MISSING
+}
+
+/// Loads a field. `T` must have the size that the field's spec names.
+#[inline(always)]
+pub fn load<T: Copy>(base: Ptr, field: Field) -> T {
+    unsafe { core::ptr::read_volatile(base.cast::<u8>().add(offset(field) as usize).cast::<T>()) }
+}
+
+/// Loads 16 bytes as two words.
+#[inline(always)]
+pub fn load16(base: Ptr, field: Field) -> [u8; 16] {
+    unsafe {
+        let words = base.cast::<u8>().add(offset(field) as usize).cast::<u64>();
+        core::mem::transmute([
+            core::ptr::read_volatile(words),
+            core::ptr::read_volatile(words.add(1)),
+        ])
+    }
+}
+
+/// The address of a field inside a struct that the verifier does not let us load from.
+#[inline(always)]
+pub fn address(base: Ptr, field: Field) -> Ptr {
+    unsafe { base.cast::<u8>().add(offset(field) as usize).cast() }
+}
+
+/// A process: its id and the name of its main thread.
+#[derive(Clone, Copy)]
+pub struct Process {
+    pub pid: u32,
+    pub comm: [u8; COMM_LEN],
+}
+
+/// The process of a task; `None` for a kernel thread.
+#[inline(always)]
+pub fn process(task: Ptr) -> Option<Process> {
+    if load::<u32>(task, Field::TaskFlags) & PF_KTHREAD != 0 {
+        return None;
+    }
+    let leader: Ptr = load(task, Field::TaskLeader);
+    Some(Process { pid: load(task, Field::TaskTgid), comm: load16(leader, Field::TaskComm) })
+}
+
+/// The process on this CPU. It is the cause of what happens only where [`crate::transition`]
+/// says so.
+#[inline(always)]
+pub fn current() -> Option<Process> {
+    process(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+}

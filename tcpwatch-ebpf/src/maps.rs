@@ -1,0 +1,156 @@
+//! Maps, and the few steps every program takes with them.
+
+use core::{arch::asm, ffi::c_void, ptr::null};
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    helpers::generated::{
+        bpf_get_smp_processor_id, bpf_ringbuf_query, bpf_sk_storage_get,
+    },
+    macros::btf_map,
+};
+use tcpwatch_common::{
+    COMM_LEN, COUNTER_COUNT, Counter, PassSetting, RawTransition, Setting,
+};
+
+use crate::kernel::{Ptr, setting};
+
+const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
+const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+/// How many records go by between two looks at how full the ring is (a power of two).
+const LOOK_EVERY: u64 = 64;
+
+const MAX_PIDS: usize = 4096;
+const MAX_NETNS: usize = 1024;
+const PORT_WORDS: usize = 65_536 / 64;
+
+#[btf_map]
+pub static EVENTS: RingBuf<RawTransition, { 8 << 20 }> = RingBuf::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, COUNTER_COUNT> = PerCpuArray::new();
+#[btf_map]
+static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
+#[btf_map]
+pub static PIDS: HashMap<u32, u8, MAX_PIDS> = HashMap::new();
+#[btf_map]
+pub static NETNS: HashMap<u32, u8, MAX_NETNS> = HashMap::new();
+#[btf_map]
+pub static LOCAL_PORTS: Array<u64, PORT_WORDS> = Array::new();
+#[btf_map]
+pub static REMOTE_PORTS: Array<u64, PORT_WORDS> = Array::new();
+#[btf_map]
+static PASS: Array<u32, 2> = Array::new();
+
+/// What we remember of a socket. It lives in socket storage, so it is freed with the socket and
+/// an accepted child starts with a copy of its listener's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Remembered {
+    /// Our id, 0 in fresh storage.
+    pub id: u64,
+    /// Id of the listener.
+    pub listener: u64,
+    /// Born, ns; 0 if before we looked.
+    pub born_ns: u64,
+    /// Entered the present state, ns; 0 if before we looked.
+    pub entered_ns: u64,
+    /// Owner.
+    pub owner_pid: u32,
+    /// How the owner is known (`tcpwatch_common::how`).
+    pub owner_how: u8,
+    /// `WATCHED`, `PASSIVE`, `ACTIVE` of `tcpwatch_common::flag`.
+    pub flags: u8,
+    /// Local port while it had one.
+    pub local_port: u16,
+    /// Owner's name.
+    pub owner_comm: [u8; COMM_LEN],
+}
+
+/// Flags are `BPF_F_NO_PREALLOC | BPF_F_CLONE`, for which aya-ebpf's own type has no room.
+#[repr(C)]
+struct SocketStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE],
+    key: *const i32,
+    value: *const Remembered,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; 1 | 512],
+}
+
+// SAFETY: the fields are placeholders that the loader reads from BTF; nothing dereferences them.
+unsafe impl Sync for SocketStorage {}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".maps")]
+static SOCKETS: SocketStorage = SocketStorage {
+    r#type: null(),
+    key: null(),
+    value: null(),
+    max_entries: null(),
+    map_flags: null(),
+};
+
+/// The socket's storage, created if need be; `None` when the kernel has no memory for it.
+#[inline(always)]
+pub fn remembered(sk: Ptr) -> Option<&'static mut Remembered> {
+    let map: *mut c_void = (&raw const SOCKETS).cast_mut().cast();
+    unsafe {
+        bpf_sk_storage_get(
+            map,
+            sk.cast_mut().cast(),
+            core::ptr::null_mut(),
+            BPF_SK_STORAGE_GET_F_CREATE,
+        )
+        .cast::<Remembered>()
+        .as_mut()
+    }
+}
+
+/// Adds atomically and returns the old value. A softirq on the same CPU may interrupt an iterator
+/// between the load and the store of a plain increment; rustc has no atomics for this target.
+#[inline(always)]
+fn fetch_add(slot: *mut u64, amount: u64) -> u64 {
+    let mut value = amount;
+    unsafe { asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) value, in(reg) slot) };
+    value
+}
+
+/// A socket id that no other socket gets until the program is loaded anew.
+#[inline(always)]
+pub fn new_id() -> u64 {
+    let Some(slot) = NEXT_ID.get_ptr_mut(0) else { return 0 };
+    let turn = fetch_add(slot, 1);
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+    turn * u64::from(setting(Setting::Cpus)) + cpu + 1
+}
+
+/// Adds one to a counter of this CPU and returns what it was.
+#[inline(always)]
+pub fn count(counter: Counter) -> u64 {
+    match COUNTERS.get_ptr_mut(counter as u32) {
+        Some(slot) => fetch_add(slot, 1),
+        None => 0,
+    }
+}
+
+/// Submit flags for the `nth` record of this CPU: the agent drains on a tick and is woken only
+/// when the ring fills. Waking for every record would cost more than all the rest.
+#[inline(always)]
+pub fn wakeup(nth: u64) -> u64 {
+    if nth % LOOK_EVERY == 0 {
+        let map: *mut c_void = (&raw const EVENTS).cast_mut().cast();
+        let waiting = unsafe { bpf_ringbuf_query(map, BPF_RB_AVAIL_DATA) };
+        if waiting > u64::from(setting(Setting::WakeAbove)) {
+            return BPF_RB_FORCE_WAKEUP;
+        }
+    }
+    BPF_RB_NO_WAKEUP
+}
+
+/// A setting of the present iterator pass.
+#[inline(always)]
+pub fn pass_setting(slot: PassSetting) -> u32 {
+    PASS.get(slot as u32).copied().unwrap_or(0)
+}

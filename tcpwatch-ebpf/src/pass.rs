@@ -1,0 +1,150 @@
+//! Iterators: one pass over every open file of the host, or over every socket with storage.
+//!
+//! `task_file` names holders and takes in sockets that were open before tcpwatch. `storage`
+//! finds sockets without a file descriptor: the accept queue, and closed ones in transit.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    bindings::seq_file,
+    helpers::generated::{bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file},
+};
+use tcpwatch_common::{Field, PassSetting, RawObserved, flag, how, state};
+
+use crate::{
+    filter::is_watched,
+    kernel::{Process, Ptr, load, process},
+    maps::{Remembered, new_id, pass_setting, remembered},
+    socket,
+};
+
+/// `struct bpf_iter_meta` (include/linux/bpf.h).
+#[repr(C)]
+pub struct IterMeta {
+    seq: *mut seq_file,
+    session_id: u64,
+    seq_num: u64,
+}
+
+/// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c).
+#[repr(C)]
+pub struct TaskFileContext {
+    meta: *const IterMeta,
+    task: Ptr,
+    fd: u32,
+    file: Ptr,
+}
+
+/// `struct bpf_iter__bpf_sk_storage_map` (net/core/bpf_sk_storage.c).
+#[repr(C)]
+pub struct StorageContext {
+    meta: *const IterMeta,
+    map: Ptr,
+    sk: Ptr,
+    value: *const Remembered,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn task_file(ctx: *const TaskFileContext) -> i32 {
+    let (meta, task, fd, file) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx).meta),
+            core::ptr::read_volatile(&raw const (*ctx).task),
+            core::ptr::read_volatile(&raw const (*ctx).fd),
+            core::ptr::read_volatile(&raw const (*ctx).file),
+        )
+    };
+    if task.is_null() || file.is_null() {
+        return 0;
+    }
+    let pid: u32 = load(task, Field::TaskTgid);
+    let watched = is_watched(pid);
+    let socket_file: Ptr =
+        unsafe { bpf_sock_from_file(file.cast_mut().cast()) }.cast_const().cast();
+    if socket_file.is_null() {
+        return 0;
+    }
+    let sk: Ptr = load(socket_file, Field::SockOfSocket);
+    if sk.is_null() || !socket::is_ours(sk) {
+        return 0;
+    }
+    let Some(holder) = process(task) else { return 0 };
+    let Some(known) = remembered(sk) else { return 0 };
+    adopt(known, sk, &holder, watched);
+    if pass_setting(PassSetting::PidsOnly) != 0 && !watched {
+        return 0;
+    }
+    emit(meta, sk, known, &holder, fd);
+    0
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+pub extern "C" fn storage(ctx: *const StorageContext) -> i32 {
+    let (meta, sk, value) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx).meta),
+            core::ptr::read_volatile(&raw const (*ctx).sk),
+            core::ptr::read_volatile(&raw const (*ctx).value),
+        )
+    };
+    if sk.is_null() || value.is_null() || !socket::is_ours(sk) {
+        return 0;
+    }
+    emit(meta, sk, unsafe { &*value }, &Process { pid: 0, comm: [0; 16] }, 0);
+    0
+}
+
+/// Takes in a socket that we had not seen, and corrects an owner that was only inherited.
+#[inline(always)]
+fn adopt(known: &mut Remembered, sk: Ptr, holder: &Process, watched: bool) {
+    if known.id == 0 {
+        known.id = new_id();
+    }
+    if watched {
+        known.flags |= flag::WATCHED;
+    }
+    let listens = u32::from(load::<u8>(sk, Field::State)) == state::LISTEN;
+    let inherited = known.owner_how == how::LISTENER && !listens;
+    if known.owner_how == how::UNKNOWN || inherited {
+        known.owner_how = how::FD;
+        known.owner_pid = holder.pid;
+        known.owner_comm = holder.comm;
+    }
+}
+
+#[inline(always)]
+fn emit(meta: *const IterMeta, sk: Ptr, known: &Remembered, holder: &Process, fd: u32) {
+    // Before the state is read, so that a later transition sorts behind this look.
+    let at_ns = unsafe { bpf_ktime_get_ns() };
+    let present: u8 = load(sk, Field::State);
+    if pass_setting(PassSetting::States) >> (present & 31) & 1 == 0 {
+        return;
+    }
+    let tcp = socket::tcp_sock(sk);
+    if !tcp.is_null() && socket::is_subflow(tcp) {
+        return;
+    }
+    let mut record = MaybeUninit::<RawObserved>::uninit();
+    let out = unsafe { &mut *record.as_mut_ptr() };
+    out.at_ns = at_ns;
+    let closed = u32::from(present) == state::CLOSE;
+    let local_port = socket::local_port(sk, tcp, known, closed);
+    socket::describe(&mut out.socket, sk, tcp, known, local_port);
+    out.socket.cookie = socket::cookie(sk);
+    out.holder_pid = holder.pid;
+    out.holder_fd = fd;
+    out.holder_comm = holder.comm;
+    out.queue_len = load(sk, Field::QueueLen);
+    out.queue_limit = load(sk, Field::QueueLimit);
+    out.state = present;
+    out.reserved = [0; 7];
+    unsafe {
+        bpf_seq_write(
+            core::ptr::read_volatile(&raw const (*meta).seq),
+            record.as_ptr().cast(),
+            size_of::<RawObserved>() as u32,
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! The command line, exactly as typed. [`crate::config`] turns it into what the code needs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, builder::styling};
+
+use crate::{config, core::state::State};
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo tcpwatch --pid 4242               every state change of that process's sockets, and findings
+  sudo tcpwatch -q --linger 1m           only an alarm for what lingers in CLOSE_WAIT, host-wide
+  sudo tcpwatch -D 5432 -j               connections to port 5432, as JSON lines
+  sudo tcpwatch -stT > states.csv        CSV, bcc style
+  sudo tcpwatch -q -d 60s --fail-on-leak fail if anything leaks within a minute
+  sudo tcpwatch demo                     see it find a leak, in ten seconds
+
+Exit codes: 0 ok, 1 findings and --fail-on-leak, 2 error.";
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Yellow.on_default().bold())
+    .usage(styling::AnsiColor::Yellow.on_default().bold())
+    .literal(styling::AnsiColor::Green.on_default())
+    .placeholder(styling::AnsiColor::Cyan.on_default());
+
+/// Find leaking TCP connections: every state change, the right owner, and an alarm for what
+/// lingers in CLOSE_WAIT.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, styles = STYLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; without a verb, watch live.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of the live view.
+    #[command(flatten)]
+    pub live: LiveArgs,
+}
+
+/// Verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what this kernel and these privileges allow, and what is therefore exact or inferred
+    Doctor(DoctorArgs),
+    /// Start a small server that leaks, watch it, and show the findings (about 8 s)
+    Demo(DemoArgs),
+}
+
+/// Flags of the live view.
+#[derive(Args, Clone, Debug)]
+pub struct LiveArgs {
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// What to show.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// A connection that stays in CLOSE_WAIT this long is a finding
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = config::duration)]
+    pub linger: std::time::Duration,
+    /// Also report deliberate half-closes, where data still flows
+    #[arg(long)]
+    pub include_half_open: bool,
+    /// Show findings only; the kernel then sends only what they need
+    #[arg(short = 'q', long = "findings", conflicts_with = "state")]
+    pub findings: bool,
+    /// Exit 1 if there were findings
+    #[arg(long)]
+    pub fail_on_leak: bool,
+    /// Stop after this time
+    #[arg(short = 'd', long, value_name = "TIME", value_parser = config::duration)]
+    pub duration: Option<std::time::Duration>,
+    /// Ring buffer between kernel and agent: a power of two, 4K to 1G
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = config::ring_size)]
+    pub ring_size: u32,
+    /// Create this file when everything is attached
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Which sockets to watch. Several values of one flag widen, several flags narrow.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Filters")]
+pub struct FilterArgs {
+    /// Only sockets of these processes: opened, accepted or held by them, or through their listeners
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub pid: Vec<u32>,
+    /// Only these local ports
+    #[arg(short = 'L', long = "localport", value_name = "PORT", value_delimiter = ',',
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub localport: Vec<u16>,
+    /// Only these remote ports
+    #[arg(short = 'D', long = "remoteport", value_name = "PORT", value_delimiter = ',',
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub remoteport: Vec<u16>,
+    /// Only IPv4, v4-mapped IPv6 included
+    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Only IPv6
+    #[arg(short = '6', long = "ipv6")]
+    pub ipv6: bool,
+    /// Only this network namespace: inode, path, or name in /run/netns
+    #[arg(short = 'N', long, value_name = "NS", value_delimiter = ',')]
+    pub netns: Vec<String>,
+    /// Only sockets of this user id
+    #[arg(short = 'u', long, value_name = "UID", value_delimiter = ',')]
+    pub uid: Vec<u32>,
+    /// Only transitions from or to this state (close-wait, CLOSE_WAIT, …)
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub state: Vec<State>,
+}
+
+/// How to show it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Output")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag the user may type")]
+pub struct OutputArgs {
+    /// JSON lines
+    #[arg(short, long, conflicts_with = "csv")]
+    pub json: bool,
+    /// CSV
+    #[arg(short = 's', long)]
+    pub csv: bool,
+    /// Show the time of day
+    #[arg(short = 'T', long)]
+    pub time: bool,
+    /// Show seconds since the first line
+    #[arg(short = 't', long = "timestamp")]
+    pub timestamp: bool,
+    /// Show every column
+    #[arg(short, long)]
+    pub wide: bool,
+}
+
+/// Flags of `doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// List every kernel field and its offset
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Flags of `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// JSON lines
+    #[arg(short, long)]
+    pub json: bool,
+    /// Be the server that leaks.
+    #[arg(long, hide = true)]
+    pub serve: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_bcc_combination_parses() {
+        let cli = Cli::try_parse_from(["tcpwatch", "-stT", "-p", "1,2", "-p", "3"]).unwrap();
+        assert!(cli.live.output.csv && cli.live.output.time && cli.live.output.timestamp);
+        assert_eq!(cli.live.filter.pid, [1, 2, 3]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [
+            &["tcpwatch", "-L", "0"][..],
+            &["tcpwatch", "-D", "65536"],
+            &["tcpwatch", "-4", "-6"],
+            &["tcpwatch", "-s", "-j"],
+            &["tcpwatch", "-q", "--state", "listen"],
+            &["tcpwatch", "--state", "closewait?"],
+            &["tcpwatch", "-p", "0"],
+            &["tcpwatch", "--ring-size", "5000"],
+            &["tcpwatch", "--linger", "soon"],
+        ] {
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! From what was typed to what the code needs, with messages that say what to type instead.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    cli::{FilterArgs, LiveArgs},
+    core::{filter::Filter, pipeline::Rules},
+    kernel::{load::Plan, processes},
+};
+
+const SMALLEST_RING: u32 = 4096;
+const LARGEST_RING: u32 = 1 << 30;
+
+/// A span such as `30s`, `500ms`, `1h30m`; a bare number is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| "use a number with a unit, such as 30s, 500ms or 2m".to_owned())?;
+    Duration::try_from(span).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+/// A ring size such as `8M`, `65536`, `256K`.
+pub fn ring_size(text: &str) -> Result<u32, String> {
+    let (digits, shift) = match text.trim_end_matches(['b', 'B']).char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let bytes = digits
+        .parse::<u32>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| (SMALLEST_RING..=LARGEST_RING).contains(bytes));
+    match bytes {
+        Some(bytes) if bytes.is_power_of_two() => Ok(bytes),
+        Some(bytes) => Err(format!(
+            "it must be a power of two; the next is {}",
+            bytes.checked_next_power_of_two().unwrap_or(LARGEST_RING)
+        )),
+        None => Err("use a power of two from 4K to 1G, such as 8M".to_owned()),
+    }
+}
+
+/// What to show, from the flags. Processes and namespaces must exist.
+pub fn filter(args: &FilterArgs) -> Result<Filter> {
+    for &pid in &args.pid {
+        processes::check(pid)?;
+    }
+    let netns = args.netns.iter().map(|text| netns(text)).collect::<Result<BTreeSet<_>>>()?;
+    Ok(Filter {
+        pids: args.pid.iter().copied().collect(),
+        local_ports: args.localport.iter().copied().collect(),
+        remote_ports: args.remoteport.iter().copied().collect(),
+        family: match (args.ipv4, args.ipv6) {
+            (true, _) => Some(4),
+            (_, true) => Some(6),
+            _ => None,
+        },
+        netns,
+        uids: args.uid.iter().copied().collect(),
+        states: args.state.iter().copied().collect(),
+    })
+}
+
+/// The inode of a namespace given as inode, path or name.
+fn netns(text: &str) -> Result<u32> {
+    if let Ok(inode) = text.parse() {
+        return Ok(inode);
+    }
+    let path = if text.contains('/') { text.to_owned() } else { format!("/run/netns/{text}") };
+    let inode = fs::metadata(&path)
+        .with_context(|| format!("no network namespace '{text}': give an inode, a path such as /proc/PID/ns/net, or a name in /run/netns"))?
+        .ino();
+    u32::try_from(inode).ok().filter(|_| path_is_namespace(&path)).with_context(|| {
+        format!("'{path}' is a file, but not a network namespace")
+    })
+}
+
+/// Namespaces live on nsfs; anything else would match no socket, silently.
+fn path_is_namespace(path: &str) -> bool {
+    const NSFS_MAGIC: i64 = 0x6e73_6673;
+    fs::File::open(path)
+        .ok()
+        .and_then(|file| rustix::fs::fstatfs(&file).ok())
+        .is_some_and(|stat| i64::from(stat.f_type) == NSFS_MAGIC)
+}
+
+/// What to conclude and show.
+pub fn rules(args: &LiveArgs, filter: &Filter) -> Rules {
+    Rules {
+        linger: args.linger.into(),
+        filter: filter.clone(),
+        findings_only: args.findings,
+        include_half_open: args.include_half_open,
+    }
+}
+
+/// What the kernel program is to do.
+pub fn plan(args: &LiveArgs, filter: &Filter) -> Result<Plan> {
+    const MOST_PIDS: usize = 4096;
+    if filter.pids.len() > MOST_PIDS {
+        bail!("at most {MOST_PIDS} processes can be watched at once; leave --pid out to watch all");
+    }
+    Ok(Plan {
+        filter: filter.clone(),
+        findings_only: args.findings,
+        ring_bytes: args.ring_size,
+        exact_accept: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let cases = [("30s", 30_000), ("500ms", 500), ("2m", 120_000), ("1h30m", 5_400_000), ("5", 5000), ("0s", 0)];
+        for (text, ms) in cases {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(ms), "{text}");
+        }
+        for bad in ["", "soon", "-3s", "3 parsecs"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ring_sizes_are_powers_of_two() {
+        assert_eq!(ring_size("8M"), Ok(8 << 20));
+        assert_eq!(ring_size("4096"), Ok(4096));
+        assert_eq!(ring_size("256k"), Ok(256 << 10));
+        assert!(ring_size("5000").unwrap_err().contains("8192"));
+        for bad in ["0", "2048", "", "M", "99999999999", "8G", "3X"] {
+            assert!(ring_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_must_be_one() {
+        assert!(netns("/etc/passwd").unwrap_err().to_string().contains("not a network namespace"));
+        assert!(netns("no-such-name").is_err());
+        assert_eq!(netns("4026531840").unwrap(), 4_026_531_840);
+        assert!(netns("/proc/self/ns/net").is_ok());
+    }
+}

@@ -1,0 +1,19 @@
+//! The pure core: inputs in, records out.
+//!
+//! It uses no clock, no file, no socket, no tokio and no aya. Whatever it knows arrived in an
+//! [`input::Input`], so a recording answers the same as the run that made it.
+
+pub mod advice;
+pub mod comm;
+pub mod filter;
+pub mod finding;
+pub mod input;
+pub mod linger;
+pub mod listeners;
+pub mod pipeline;
+pub mod record;
+pub mod settle;
+pub mod socket;
+pub mod state;
+pub mod table;
+pub mod time;

@@ -1,0 +1,155 @@
+//! One sentence per finding that a person can act on.
+
+use super::{
+    finding::{Cause, Finding, Status, Verdict},
+    socket::{Holder, Role, Socket},
+    state::State,
+};
+
+const EPIPE: u32 = 32;
+const ECONNABORTED: u32 = 103;
+const ECONNRESET: u32 = 104;
+const ETIMEDOUT: u32 = 110;
+
+/// The sentence.
+pub fn summary(finding: &Finding) -> String {
+    if finding.status == Status::Ended {
+        return ended(finding);
+    }
+    let at_least = if finding.at_least { "at least " } else { "" };
+    let linger = finding.linger;
+    let who = who(finding);
+    let peer = finding.socket.remote;
+    let bytes = unread_data(finding);
+    match finding.verdict {
+        None => format!(
+            "{peer} closed {at_least}{linger} ago and the socket is still open; no pass could confirm who holds it"
+        ),
+        Some(Verdict::NeverAccepted) => never_accepted(finding),
+        Some(Verdict::NotReading) if bytes > 0 => format!(
+            "{who} has not read the last {bytes} bytes from {peer}, which closed {at_least}{linger} ago: a blocked worker or loop, or a forgotten connection"
+        ),
+        Some(Verdict::NotReading) => format!(
+            "{who} has not noticed that {peer} closed {at_least}{linger} ago: nobody reads this socket, as in a forgotten pool connection or a blocked worker or loop"
+        ),
+        Some(Verdict::NotClosed) if finding.socket.tcp.is_none() => format!(
+            "{who} has not closed the connection that {peer} closed {at_least}{linger} ago (what is unread is not known for MPTCP)"
+        ),
+        Some(Verdict::NotClosed) => format!(
+            "{who} has read everything from {peer}, which closed {at_least}{linger} ago, but never called close"
+        ),
+        Some(Verdict::WriteBlocked) => format!(
+            "{who} has {} bytes for {peer} that it does not take, {at_least}{linger} after it closed its side",
+            finding.socket.tcp.map_or(0, |tcp| tcp.unsent)
+        ),
+        Some(Verdict::HalfOpenInUse) => format!(
+            "{peer} closed its side {at_least}{linger} ago and still takes data from {who}: a deliberate half-close, not a leak"
+        ),
+        Some(Verdict::Inherited) => inherited(finding),
+        Some(Verdict::DeadFd) => format!(
+            "the connection to {peer} is gone ({}), but {who} has kept the file descriptor for {at_least}{linger}",
+            death(finding.socket.error)
+        ),
+    }
+}
+
+fn ended(finding: &Finding) -> String {
+    let linger = finding.linger;
+    let at_least = if finding.at_least { "at least " } else { "" };
+    let Some(ending) = finding.ending else {
+        return format!("over after {at_least}{linger}");
+    };
+    let by = ending.by.map_or_else(String::new, |process| format!(" by {process}"));
+    match ending.cause {
+        Cause::Closed => format!("closed after {at_least}{linger}{by}"),
+        Cause::Aborted => format!("closed with a reset after {at_least}{linger}{by}"),
+        Cause::Reset => format!("reset by {} after {at_least}{linger}; the fd is closed", finding.socket.remote),
+        Cause::TimedOut => format!("timed out after {at_least}{linger}; the fd is closed"),
+        Cause::Destroyed => format!("destroyed (as by ss -K) after {at_least}{linger}; the fd is closed"),
+        Cause::ListenerClosed => format!("its listener was closed after {at_least}{linger}"),
+        Cause::FdClosed => format!("the fd was closed, at the latest {linger} after the connection ended"),
+        Cause::Gone => format!("gone after at most {linger}; its end was not seen"),
+    }
+}
+
+fn never_accepted(finding: &Finding) -> String {
+    let peer = finding.socket.remote;
+    let linger = finding.linger;
+    let at_least = if finding.at_least { "at least " } else { "" };
+    let Some(listener) = &finding.listener else {
+        return format!("{peer} connected and closed {at_least}{linger} ago; nobody has accepted it");
+    };
+    format!(
+        "{} on {} is not accepting: {peer} connected and closed {at_least}{linger} ago and still waits in the queue ({} of {})",
+        names(&listener.holders),
+        listener.local,
+        listener.queue_len,
+        listener.queue_limit
+    )
+}
+
+fn inherited(finding: &Finding) -> String {
+    let peer = finding.socket.remote;
+    let linger = finding.linger;
+    let at_least = if finding.at_least { "at least " } else { "" };
+    let holders = names(&finding.holders);
+    format!(
+        "{holders} hold{} a connection that {peer} closed {at_least}{linger} ago; a child that inherits an fd keeps it open (missing CLOEXEC, or no close after fork)",
+        if processes(&finding.holders) == 1 { "s" } else { "" }
+    )
+}
+
+/// How many different processes hold it.
+pub fn processes(holders: &[Holder]) -> usize {
+    let mut pids: Vec<_> = holders.iter().map(|holder| holder.process.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids.len()
+}
+
+/// Holders as `name[pid] fd N, …`; at most four are named.
+pub fn names(holders: &[Holder]) -> String {
+    const NAMED: usize = 4;
+    if holders.is_empty() {
+        return "nobody".to_owned();
+    }
+    let mut text: Vec<_> =
+        holders.iter().take(NAMED).map(|h| format!("{} fd {}", h.process, h.fd)).collect();
+    if holders.len() > NAMED {
+        text.push(format!("{} more", holders.len() - NAMED));
+    }
+    text.join(", ")
+}
+
+fn who(finding: &Finding) -> String {
+    match (&finding.holders[..], finding.socket.owner) {
+        ([], None) => "nobody we can name".to_owned(),
+        ([], Some(owner)) => owner.process.to_string(),
+        (holders, _) => names(holders),
+    }
+}
+
+/// Unread bytes without the FIN, which counts as one.
+fn unread_data(finding: &Finding) -> u32 {
+    finding.socket.tcp.map_or(0, |tcp| tcp.unread.saturating_sub(1))
+}
+
+fn death(error: u32) -> &'static str {
+    match error {
+        EPIPE | ECONNRESET => "reset by the peer",
+        ETIMEDOUT => "timed out",
+        ECONNABORTED => "destroyed, as by ss -K",
+        0 => "both sides closed it",
+        _ => "an error ended it",
+    }
+}
+
+/// `client` or `server`, and `LISTEN`'s own arrow.
+pub fn arrow(socket: &Socket, state: State) -> &'static str {
+    match (socket.role, state) {
+        (_, State::Listen) => "  ",
+        (Some(Role::Client), _) => "->",
+        (Some(Role::Server), _) => "<-",
+        (None, _) => "--",
+    }
+}

@@ -1,0 +1,162 @@
+//! A finding: the conclusion about one lingering socket, with its evidence.
+
+use std::net::SocketAddr;
+
+use super::{
+    socket::{Holder, Process, Socket},
+    state::State,
+    time::{Nanos, Timestamp},
+};
+
+/// Why a socket lingers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// No fd: still in the accept queue.
+    NeverAccepted,
+    /// The peer said goodbye and the program has not read up to it.
+    NotReading,
+    /// Everything was read; `close` never came.
+    NotClosed,
+    /// Data is unsent and the peer takes none.
+    WriteBlocked,
+    /// Data still flows to the peer: a deliberate half-close, not a leak.
+    HalfOpenInUse,
+    /// A process that did not open it, or several, hold it.
+    Inherited,
+    /// The connection is gone, the fd is not.
+    DeadFd,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 7] = [
+        Self::NeverAccepted,
+        Self::NotReading,
+        Self::NotClosed,
+        Self::WriteBlocked,
+        Self::HalfOpenInUse,
+        Self::Inherited,
+        Self::DeadFd,
+    ];
+
+    /// The word users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NeverAccepted => "never-accepted",
+            Self::NotReading => "not-reading",
+            Self::NotClosed => "not-closed",
+            Self::WriteBlocked => "write-blocked",
+            Self::HalfOpenInUse => "half-open-in-use",
+            Self::Inherited => "inherited",
+            Self::DeadFd => "dead-fd",
+        }
+    }
+}
+
+/// Where a finding is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Shown for the first time.
+    Open,
+    /// It is still there.
+    Still,
+    /// It is over; [`Finding::ending`] says how.
+    Ended,
+}
+
+impl Status {
+    /// The word users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Still => "still",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// How lingering ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The program closed it in order.
+    Closed,
+    /// The program closed it with data unread, or with `SO_LINGER` 0: the peer got a reset.
+    Aborted,
+    /// The peer reset it.
+    Reset,
+    /// A keepalive or user time-out.
+    TimedOut,
+    /// Somebody destroyed it (`ss -K`).
+    Destroyed,
+    /// The listener was closed before anyone accepted it.
+    ListenerClosed,
+    /// The fd of a dead socket was closed; the moment is not known, only that it was by now.
+    FdClosed,
+    /// It is not there any more and its end was not seen.
+    Gone,
+}
+
+impl Cause {
+    /// The word users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Aborted => "aborted",
+            Self::Reset => "reset",
+            Self::TimedOut => "timed-out",
+            Self::Destroyed => "destroyed",
+            Self::ListenerClosed => "listener-closed",
+            Self::FdClosed => "fd-closed",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// How and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// How.
+    pub cause: Cause,
+    /// Who, where it is certain.
+    pub by: Option<Process>,
+}
+
+/// The listener of a socket nobody accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub local: SocketAddr,
+    /// Who holds it.
+    pub holders: Vec<Holder>,
+    /// Connections that wait to be accepted.
+    pub queue_len: u32,
+    /// Most that may wait.
+    pub queue_limit: u32,
+}
+
+/// The conclusion about one socket at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The deadline that it passed, or when it ended.
+    pub at: Timestamp,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Why it lingers; `None` when no pass could confirm it.
+    pub verdict: Option<Verdict>,
+    /// State it lingers in.
+    pub state: State,
+    /// For how long.
+    pub linger: Nanos,
+    /// It may be longer: the socket was in that state before we looked.
+    pub at_least: bool,
+    /// The socket; its owner is corrected by what the pass saw.
+    pub socket: Socket,
+    /// Everyone with an fd on it.
+    pub holders: Vec<Holder>,
+    /// For [`Verdict::NeverAccepted`].
+    pub listener: Option<Listener>,
+    /// For [`Status::Ended`].
+    pub ending: Option<Ending>,
+    /// Open findings with the same owner, this one included.
+    pub same_owner: usize,
+}

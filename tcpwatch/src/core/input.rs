@@ -1,0 +1,125 @@
+//! What a source tells the pipeline: facts, with their time, and nothing else.
+//!
+//! Live and replay build the same values, so the core cannot tell them apart.
+
+use super::{
+    socket::{Holder, Process, Socket},
+    state::State,
+    time::{ClockMark, Nanos, Timestamp},
+};
+
+/// A state change: a kernel fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// When.
+    pub at: Timestamp,
+    /// Before.
+    pub old: State,
+    /// After.
+    pub new: State,
+    /// When it entered `old`; `None` if before we looked.
+    pub entered: Option<Timestamp>,
+    /// The process that made the change, where that is certain.
+    pub actor: Option<Process>,
+    /// The socket just before the change.
+    pub socket: Socket,
+}
+
+/// A look at a socket by an iterator pass: one per (process, fd), or one without a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// When.
+    pub at: Timestamp,
+    /// State.
+    pub state: State,
+    /// When it entered that state; `None` if before we looked.
+    pub entered: Option<Timestamp>,
+    /// Who holds it.
+    pub holder: Option<Holder>,
+    /// Waiting connections and their limit, for a listener.
+    pub queue: (u32, u32),
+    /// The socket.
+    pub socket: Socket,
+}
+
+/// What a pass looked at, and so what it proves not to exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every socket of the host.
+    Everything,
+    /// Sockets in the states where they linger, and listeners.
+    Lingering,
+    /// Sockets of the watched processes.
+    Watched,
+}
+
+/// Everything a source can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The three clocks together. Advances time.
+    Clock(ClockMark),
+    /// A state change.
+    Transition(Transition),
+    /// One look of a pass.
+    Observed(Observation),
+    /// A pass begins; its looks follow.
+    PassBegin {
+        /// When it began.
+        at: Timestamp,
+        /// What it covers.
+        scope: Scope,
+    },
+    /// The pass is complete: what it did not see was not there when it began.
+    PassEnd {
+        /// When it was done.
+        at: Timestamp,
+    },
+    /// Transitions were lost.
+    Lost {
+        /// When we learnt of it.
+        at: Timestamp,
+        /// How many more than before.
+        count: u64,
+    },
+    /// A process that the pipeline asked about has ended.
+    Exited {
+        /// When we learnt of it.
+        at: Timestamp,
+        /// Its id.
+        pid: u32,
+    },
+    /// The source ends here.
+    End {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl Input {
+    /// When it happened, or was learnt.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Clock(mark) => mark.mono,
+            Self::Transition(transition) => transition.at,
+            Self::Observed(observation) => observation.at,
+            Self::PassBegin { at, .. }
+            | Self::PassEnd { at }
+            | Self::Lost { at, .. }
+            | Self::Exited { at, .. }
+            | Self::End { at } => *at,
+        }
+    }
+}
+
+impl Transition {
+    /// Time spent in the old state; `None` if it was entered before we looked.
+    pub fn in_state(&self) -> Option<Nanos> {
+        self.entered.map(|entered| self.at.since(entered))
+    }
+
+    /// From birth to `CLOSE`; `None` while it lives, or if it was born before we looked.
+    pub fn lifetime(&self) -> Option<Nanos> {
+        let born = self.socket.born.filter(|_| self.new == State::Close)?;
+        Some(self.at.since(born))
+    }
+}

@@ -1,0 +1,394 @@
+//! Sockets that linger, and when to look at each again.
+//!
+//! A socket lingers in `CLOSE_WAIT`, or in `CLOSE` when the connection ended in a way that leaves
+//! the fd open. When its deadline passes it is *due*; one pass confirms all that are due
+//! together, and only then is a finding made. Nothing here reads a clock.
+
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    advice::processes,
+    finding::{Cause, Ending, Finding, Listener, Status, Verdict},
+    input::{Observation, Transition},
+    listeners::Listeners,
+    socket::{Holder, How, Owner, Process, Socket, SocketId},
+    state::State,
+    time::{Nanos, Timestamp},
+};
+
+/// How long a due socket waits for a pass before it is shown without confirmation.
+const GRACE: Nanos = Nanos(5_000_000_000);
+/// The longest interval between two `still`.
+const LONGEST_INTERVAL: Nanos = Nanos(3_600_000_000_000);
+
+/// One lingering socket.
+#[derive(Clone, Debug)]
+struct Lingering {
+    socket: Socket,
+    state: State,
+    since: Timestamp,
+    at_least: bool,
+    /// The process that opened it (connect or accept), as the transitions said.
+    opener: Option<Process>,
+    /// Bytes that would be acknowledged without anything new being sent, as of the last look.
+    expected_acked: Option<u64>,
+    deadline: Timestamp,
+    interval: Nanos,
+    due: bool,
+    shown: Option<Option<Verdict>>,
+    /// What the present pass has collected.
+    seen: Option<Timestamp>,
+    holders: Vec<Holder>,
+}
+
+/// All sockets that linger.
+#[derive(Debug)]
+pub struct LingerTable {
+    threshold: Nanos,
+    include_half_open: bool,
+    sockets: FxHashMap<SocketId, Lingering>,
+    deadlines: BTreeSet<(Timestamp, SocketId)>,
+    due: usize,
+    open_by_owner: FxHashMap<Option<Process>, usize>,
+}
+
+impl LingerTable {
+    /// A table in which a socket is due after `threshold`. Deliberate half-closes are looked at
+    /// again but make no findings, unless `include_half_open`.
+    pub fn new(threshold: Nanos, include_half_open: bool) -> Self {
+        Self {
+            threshold,
+            include_half_open,
+            sockets: FxHashMap::default(),
+            deadlines: BTreeSet::new(),
+            due: 0,
+            open_by_owner: FxHashMap::default(),
+        }
+    }
+
+    /// How many linger now, due or not.
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether none lingers.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Whether a socket lingers.
+    pub fn contains(&self, id: SocketId) -> bool {
+        self.sockets.contains_key(&id)
+    }
+
+    /// Whether some are due and wait for a pass.
+    pub fn wants_pass(&self) -> bool {
+        self.due > 0
+    }
+
+    /// When [`Self::advance`] has something to do.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// Applies a transition: lingering begins, changes its state, or ends.
+    pub fn apply(&mut self, transition: &Transition) -> Option<Finding> {
+        let id = transition.socket.id?;
+        if transition.new == State::CloseWait {
+            self.begin(id, transition.socket, State::CloseWait, transition.at, false);
+            return None;
+        }
+        let leaves = transition.old == State::CloseWait;
+        if leaves_fd_open(transition) {
+            if leaves && let Some(entry) = self.sockets.get_mut(&id) {
+                entry.state = State::Close;
+                let owner = entry.socket.owner;
+                entry.socket = transition.socket;
+                entry.socket.owner = entry.socket.owner.or(owner);
+                if entry.shown.is_some() {
+                    self.reschedule(id, transition.at);
+                }
+                return None;
+            }
+            self.begin(id, transition.socket, State::Close, transition.at, false);
+            return None;
+        }
+        if leaves {
+            return self.end(id, transition.at, ending(transition), Some(&transition.socket));
+        }
+        None
+    }
+
+    fn begin(&mut self, id: SocketId, socket: Socket, state: State, since: Timestamp, at_least: bool) {
+        let deadline = since + self.threshold;
+        let opener = socket
+            .owner
+            .filter(|owner| matches!(owner.how, How::Connect | How::Accept))
+            .map(|owner| owner.process);
+        let entry = Lingering {
+            expected_acked: socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent)),
+            socket,
+            state,
+            since,
+            at_least,
+            opener,
+            deadline,
+            interval: self.threshold.max(Nanos::SECOND),
+            due: false,
+            shown: None,
+            seen: None,
+            holders: Vec::new(),
+        };
+        if let Some(previous) = self.sockets.insert(id, entry) {
+            self.deadlines.remove(&(previous.deadline, id));
+            self.due -= usize::from(previous.due);
+        }
+        self.deadlines.insert((deadline, id));
+    }
+
+    /// Makes the socket due at `at`.
+    fn reschedule(&mut self, id: SocketId, at: Timestamp) {
+        let Some(entry) = self.sockets.get_mut(&id) else { return };
+        self.deadlines.remove(&(entry.deadline, id));
+        self.due -= usize::from(entry.due);
+        entry.due = false;
+        entry.deadline = at;
+        self.deadlines.insert((at, id));
+    }
+
+    /// Notes one look. A socket that lingers already when first seen is taken in.
+    pub fn observe(&mut self, observation: &Observation) {
+        let Some(id) = observation.socket.id else { return };
+        let lingers = observation.state == State::CloseWait
+            || observation.state == State::Close && is_dead(observation);
+        if !lingers {
+            return;
+        }
+        if !self.sockets.contains_key(&id) {
+            let since = observation.entered.unwrap_or(observation.at);
+            let at_least = observation.entered.is_none();
+            self.begin(id, observation.socket, observation.state, since, at_least);
+        }
+        let Some(entry) = self.sockets.get_mut(&id) else { return };
+        if entry.seen.is_none() {
+            entry.holders.clear();
+        }
+        entry.seen = Some(observation.at);
+        let owner = entry.socket.owner;
+        entry.socket = observation.socket;
+        entry.socket.owner = entry.socket.owner.or(owner);
+        entry.state = observation.state;
+        entry.holders.extend(observation.holder);
+    }
+
+    /// Moves time on: what has passed its deadline becomes due, and what has waited in vain for
+    /// a pass is shown unconfirmed.
+    pub fn advance(&mut self, now: Timestamp) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        while let Some(&(deadline, id)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            let Some(entry) = self.sockets.get_mut(&id) else { continue };
+            if entry.due {
+                entry.due = false;
+                self.due -= 1;
+                let stamp = deadline - GRACE;
+                findings.extend(self.show(id, stamp, None, None));
+            } else {
+                entry.due = true;
+                entry.deadline = deadline + GRACE;
+                self.due += 1;
+                self.deadlines.insert((entry.deadline, id));
+            }
+        }
+        findings
+    }
+
+    /// A pass is complete: decides about everything that was due when it began.
+    pub fn confirm(&mut self, started: Timestamp, listeners: &Listeners) -> Vec<Finding> {
+        let mut decided: Vec<(Timestamp, SocketId)> = self
+            .sockets
+            .iter()
+            .filter(|(_, entry)| entry.due && entry.deadline - GRACE <= started)
+            .map(|(&id, entry)| (entry.deadline - GRACE, id))
+            .collect();
+        decided.sort_unstable();
+        let mut findings = Vec::new();
+        for (deadline, id) in decided {
+            let Some(entry) = self.sockets.get(&id) else { continue };
+            if entry.seen.is_some_and(|seen| seen >= started) {
+                let verdict = verdict(entry);
+                findings.extend(self.show(id, deadline, Some(verdict), Some(listeners)));
+            } else {
+                let cause = if entry.state == State::Close { Cause::FdClosed } else { Cause::Gone };
+                findings.extend(self.end(id, started, Ending { cause, by: None }, None));
+            }
+        }
+        for entry in self.sockets.values_mut() {
+            entry.seen = None;
+        }
+        findings
+    }
+
+    /// Makes a finding and sets the next deadline.
+    fn show(
+        &mut self,
+        id: SocketId,
+        at: Timestamp,
+        verdict: Option<Verdict>,
+        listeners: Option<&Listeners>,
+    ) -> Option<Finding> {
+        let entry = self.sockets.get_mut(&id)?;
+        self.deadlines.remove(&(entry.deadline, id));
+        self.due -= usize::from(entry.due);
+        entry.due = false;
+        correct_owner(entry);
+        entry.expected_acked =
+            entry.socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent));
+        entry.deadline = at + entry.interval;
+        entry.interval = entry.interval.doubled().min(LONGEST_INTERVAL);
+        self.deadlines.insert((entry.deadline, id));
+        if verdict == Some(Verdict::HalfOpenInUse) && !self.include_half_open && entry.shown.is_none() {
+            return None;
+        }
+        let first = entry.shown.replace(verdict).is_none();
+        let owner = entry.socket.owner.map(|owner| owner.process);
+        let same_owner = self.open_by_owner.entry(owner).or_default();
+        *same_owner += usize::from(first);
+        let never_accepted = verdict == Some(Verdict::NeverAccepted);
+        Some(Finding {
+            at,
+            status: if first { Status::Open } else { Status::Still },
+            verdict,
+            state: entry.state,
+            linger: at.since(entry.since),
+            at_least: entry.at_least,
+            socket: entry.socket,
+            holders: entry.holders.clone(),
+            listener: listeners.filter(|_| never_accepted).and_then(|known| listener(known, &entry.socket)),
+            ending: None,
+            same_owner: *same_owner,
+        })
+    }
+
+    fn end(
+        &mut self,
+        id: SocketId,
+        at: Timestamp,
+        ending: Ending,
+        last: Option<&Socket>,
+    ) -> Option<Finding> {
+        let entry = self.sockets.remove(&id)?;
+        self.deadlines.remove(&(entry.deadline, id));
+        self.due -= usize::from(entry.due);
+        let verdict = entry.shown?;
+        let mut socket = last.copied().unwrap_or(entry.socket);
+        socket.owner = entry.socket.owner;
+        let owner = socket.owner.map(|owner| owner.process);
+        let left = self.open_by_owner.entry(owner).or_default();
+        *left = left.saturating_sub(1);
+        let same_owner = *left;
+        if same_owner == 0 {
+            self.open_by_owner.remove(&owner);
+        }
+        Some(Finding {
+            at,
+            status: Status::Ended,
+            verdict,
+            state: entry.state,
+            linger: at.since(entry.since),
+            at_least: entry.at_least,
+            socket,
+            holders: entry.holders,
+            listener: None,
+            ending: Some(ending),
+            same_owner,
+        })
+    }
+}
+
+/// A dead socket that an iterator finds: closed, with an fd, and once connected.
+fn is_dead(observation: &Observation) -> bool {
+    observation.holder.is_some() && observation.socket.remote.port() != 0 && observation.socket.id.is_some()
+}
+
+/// The change leaves a file descriptor behind on a socket without a connection.
+pub fn leaves_fd_open(transition: &Transition) -> bool {
+    transition.new == State::Close
+        && transition.socket.has_file
+        && transition.actor.is_none()
+        && !matches!(
+            transition.old,
+            State::SynSent | State::SynRecv | State::Listen | State::Close
+        )
+}
+
+/// How `CLOSE_WAIT` ended, from what was so at that moment.
+fn ending(transition: &Transition) -> Ending {
+    const ECONNABORTED: u32 = 103;
+    const ETIMEDOUT: u32 = 110;
+    let cause = match (transition.new, transition.actor, transition.socket.error) {
+        (State::Close, Some(_), _) => Cause::Aborted,
+        (State::Close, None, ECONNABORTED) => Cause::Destroyed,
+        (State::Close, None, ETIMEDOUT) => Cause::TimedOut,
+        (State::Close, None, 0) => Cause::ListenerClosed,
+        (State::Close, None, _) => Cause::Reset,
+        _ => Cause::Closed,
+    };
+    Ending { cause, by: transition.actor }
+}
+
+/// The verdict that the evidence of the last look supports.
+fn verdict(entry: &Lingering) -> Verdict {
+    if entry.state == State::Close {
+        return Verdict::DeadFd;
+    }
+    if entry.holders.is_empty() && entry.socket.inode.is_none() {
+        return Verdict::NeverAccepted;
+    }
+    if let Some(tcp) = entry.socket.tcp {
+        let sent_more = entry.expected_acked.is_some_and(|expected| tcp.bytes_acked > expected);
+        if sent_more {
+            return Verdict::HalfOpenInUse;
+        }
+        if tcp.unsent > 0 {
+            return Verdict::WriteBlocked;
+        }
+    }
+    let stranger = entry
+        .opener
+        .is_some_and(|opener| !entry.holders.is_empty() && !held_by(&entry.holders, opener.pid));
+    if processes(&entry.holders) > 1 || stranger {
+        return Verdict::Inherited;
+    }
+    match entry.socket.tcp {
+        Some(tcp) if tcp.unread > 0 => Verdict::NotReading,
+        _ => Verdict::NotClosed,
+    }
+}
+
+fn held_by(holders: &[Holder], pid: u32) -> bool {
+    holders.iter().any(|holder| holder.process.pid == pid)
+}
+
+/// An owner that does not hold the socket gives way to one that does.
+fn correct_owner(entry: &mut Lingering) {
+    let owner_holds =
+        entry.socket.owner.is_some_and(|owner| held_by(&entry.holders, owner.process.pid));
+    if !owner_holds && let Some(holder) = entry.holders.first() {
+        entry.socket.owner = Some(Owner { process: holder.process, how: How::Fd });
+    }
+}
+
+fn listener(listeners: &Listeners, socket: &Socket) -> Option<Listener> {
+    let known = listeners.get(socket.listener?)?;
+    Some(Listener {
+        local: known.local,
+        holders: known.holders.clone(),
+        queue_len: known.queue.0,
+        queue_limit: known.queue.1,
+    })
+}

@@ -1,0 +1,135 @@
+//! Who holds each listener.
+//!
+//! A child inherits its listener's owner, and that may be a process that is long gone: a daemon
+//! that forks after `listen` leaves its first pid behind. So an inherited owner is printed only
+//! when it is known to hold the listener; otherwise whoever does is.
+
+use std::net::SocketAddr;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    input::{Observation, Transition},
+    socket::{Holder, How, Owner, Process, Socket, SocketId},
+    state::State,
+    time::Timestamp,
+};
+
+/// What is known of a listener.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Where it listens.
+    pub local: SocketAddr,
+    /// Who holds it, lowest pid first.
+    pub holders: Vec<Holder>,
+    /// The process that called `listen`, while it lives.
+    caller: Option<Process>,
+    /// Waiting connections and their limit.
+    pub queue: (u32, u32),
+    looked: Timestamp,
+}
+
+/// The listeners of the host, by id.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    known: FxHashMap<SocketId, Known>,
+}
+
+impl Listeners {
+    /// What is known of a listener.
+    pub fn get(&self, id: SocketId) -> Option<&Known> {
+        self.known.get(&id)
+    }
+
+    /// Processes whose end changes what is known here.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.known.values().flat_map(|known| {
+            known
+                .holders
+                .iter()
+                .map(|holder| holder.process.pid)
+                .chain(known.caller.map(|caller| caller.pid))
+        })
+    }
+
+    /// Notes that a listener came or went.
+    pub fn apply(&mut self, transition: &Transition) {
+        let Some(id) = transition.socket.id else { return };
+        if transition.new == State::Listen && transition.old != State::Listen {
+            self.known.insert(
+                id,
+                Known {
+                    local: transition.socket.local,
+                    holders: Vec::new(),
+                    caller: transition.actor,
+                    queue: (0, 0),
+                    looked: transition.at,
+                },
+            );
+        } else if transition.old == State::Listen && transition.new == State::Close {
+            self.known.remove(&id);
+        }
+    }
+
+    /// Notes what a pass saw of a listener.
+    pub fn observe(&mut self, observation: &Observation, pass_started: Timestamp) {
+        let Some(id) = observation.socket.id.filter(|_| observation.state == State::Listen) else {
+            return;
+        };
+        let known = self.known.entry(id).or_insert_with(|| Known {
+            local: observation.socket.local,
+            holders: Vec::new(),
+            caller: None,
+            queue: (0, 0),
+            looked: Timestamp(0),
+        });
+        if known.looked < pass_started {
+            known.holders.clear();
+        }
+        known.looked = observation.at;
+        known.queue = observation.queue;
+        if let Some(holder) = observation.holder {
+            known.holders.push(holder);
+            known.holders.sort_unstable_by_key(|holder| (holder.process.pid, holder.fd));
+        }
+    }
+
+    /// Forgets a process that has ended.
+    pub fn exited(&mut self, pid: u32) {
+        for known in self.known.values_mut() {
+            known.holders.retain(|holder| holder.process.pid != pid);
+            if known.caller.is_some_and(|caller| caller.pid == pid) {
+                known.caller = None;
+            }
+        }
+    }
+
+    /// Whether an inherited owner can be named as it stands; if not, a pass is needed first.
+    pub fn can_settle(&self, socket: &Socket) -> bool {
+        match (socket.owner, socket.listener) {
+            (Some(Owner { how: How::Listener, .. }), Some(id)) => {
+                self.known.get(&id).is_some_and(|known| {
+                    known.caller.is_some() || !known.holders.is_empty()
+                })
+            }
+            _ => true,
+        }
+    }
+
+    /// The owner to print: an inherited one is the recorded process if it still holds the
+    /// listener, else the first that does, else nobody.
+    pub fn settle(&self, socket: &Socket) -> Option<Owner> {
+        let owner = socket.owner?;
+        if owner.how != How::Listener {
+            return Some(owner);
+        }
+        let known = self.known.get(&socket.listener?)?;
+        let pid = owner.process.pid;
+        let is_caller = known.caller.is_some_and(|caller| caller.pid == pid);
+        if is_caller || known.holders.iter().any(|holder| holder.process.pid == pid) {
+            return Some(owner);
+        }
+        let process = known.holders.first().map(|holder| holder.process).or(known.caller)?;
+        Some(Owner { process, how: How::Listener })
+    }
+}

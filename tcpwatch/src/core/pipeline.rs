@@ -1,0 +1,256 @@
+//! The only place that puts table, listeners, linger table and sinks in order.
+//!
+//! Every input first moves time on to its own, so deadlines fire in the same order whatever the
+//! scheduler did: live and replay of the same inputs write the same bytes. Time never goes
+//! back; records of two CPUs may arrive a few µs out of order, and durations saturate.
+
+use std::io;
+
+use super::{
+    filter::Filter,
+    finding::{Finding, Status},
+    input::{Input, Observation, Scope, Transition},
+    linger::LingerTable,
+    listeners::Listeners,
+    record::{Lost, Record, Sink, Summary},
+    settle::Settler,
+    socket::{How, Socket},
+    state::State,
+    table::SocketTable,
+    time::{ClockMark, Nanos, Timestamp},
+};
+
+/// What to conclude and what to show.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// A socket that lingers this long is a finding.
+    pub linger: Nanos,
+    /// What to show.
+    pub filter: Filter,
+    /// Show findings only.
+    pub findings_only: bool,
+    /// Count deliberate half-closes as findings.
+    pub include_half_open: bool,
+}
+
+/// The machine that both sources drive.
+pub struct Pipeline<'a> {
+    rules: Rules,
+    clock: ClockMark,
+    now: Timestamp,
+    started: Option<Timestamp>,
+    pass: Option<(Timestamp, Scope)>,
+    table: SocketTable,
+    listeners: Listeners,
+    lingering: LingerTable,
+    settler: Settler,
+    totals: Summary,
+    lost_since_pass: bool,
+    sink: &'a mut dyn Sink,
+}
+
+impl<'a> Pipeline<'a> {
+    /// A pipeline that writes to `sink`.
+    pub fn new(rules: Rules, sink: &'a mut dyn Sink) -> Self {
+        Self {
+            lingering: LingerTable::new(rules.linger, rules.include_half_open),
+            rules,
+            clock: ClockMark::default(),
+            now: Timestamp::default(),
+            started: None,
+            pass: None,
+            table: SocketTable::default(),
+            listeners: Listeners::default(),
+            settler: Settler::default(),
+            totals: Summary::default(),
+            lost_since_pass: false,
+            sink,
+        }
+    }
+
+    /// Takes one input. An error is the sink's.
+    pub fn push(&mut self, input: Input) -> io::Result<()> {
+        self.advance(input.at())?;
+        match input {
+            Input::Clock(mark) => self.clock = mark,
+            Input::Transition(transition) => self.transition(transition)?,
+            Input::Observed(observation) => self.observed(&observation)?,
+            Input::PassBegin { at, scope } => {
+                self.pass = Some((at, scope));
+                if scope == Scope::Everything {
+                    self.table.begin_pass();
+                }
+            }
+            Input::PassEnd { .. } => {
+                if let Some((started, scope)) = self.pass.take() {
+                    self.pass_ended(started, scope)?;
+                }
+            }
+            Input::Lost { at, count } => {
+                self.totals.lost += count;
+                self.lost_since_pass = true;
+                let lost = Lost { at, count, total: self.totals.lost };
+                self.sink.record(&self.clock, &Record::Lost(lost))?;
+            }
+            Input::Exited { pid, .. } => self.listeners.exited(pid),
+            Input::End { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// When [`Self::push`] of a clock mark has something to do.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.lingering.next_deadline()
+    }
+
+    /// The pass that is needed now, if any.
+    pub fn wants_pass(&self) -> Option<Scope> {
+        if self.lost_since_pass {
+            Some(Scope::Everything)
+        } else if self.lingering.wants_pass() {
+            Some(Scope::Lingering)
+        } else if self.settler.wants_pass() {
+            Some(Scope::Watched)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the owner of this socket can be named without a pass.
+    pub fn can_settle(&self, socket: &Socket) -> bool {
+        self.listeners.can_settle(socket)
+    }
+
+    /// Processes whose end the source should report.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.listeners.processes()
+    }
+
+    /// Hands everything on.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+
+    /// Ends the run: the summary is the last record.
+    pub fn finish(mut self) -> io::Result<Summary> {
+        self.totals.at = self.now;
+        self.totals.duration = self.now.since(self.started.unwrap_or(self.now));
+        self.totals.now = self.table.now();
+        self.totals.evicted = self.table.evicted;
+        self.sink.record(&self.clock, &Record::Summary(&self.totals))?;
+        self.sink.flush()?;
+        Ok(self.totals)
+    }
+
+    fn advance(&mut self, to: Timestamp) -> io::Result<()> {
+        self.started.get_or_insert(to);
+        self.now = self.now.max(to);
+        for finding in self.lingering.advance(self.now) {
+            self.show(&finding)?;
+        }
+        Ok(())
+    }
+
+    fn transition(&mut self, mut transition: Transition) -> io::Result<()> {
+        self.listeners.apply(&transition);
+        let recorded = transition;
+        transition.socket.owner = self.listeners.settle(&transition.socket);
+        let new = self.table.apply(&transition);
+        if new {
+            self.totals.sockets += 1;
+        }
+        if self.rules.filter.accepts(&transition.socket, transition.new)
+            && let Some(finding) = self.lingering.apply(&transition)
+        {
+            self.show(&finding)?;
+        }
+        if self.rules.findings_only || !self.rules.filter.accepts_transition(&transition) {
+            return Ok(());
+        }
+        // A watched process that called listen stands for what comes in through its listener.
+        if is_inherited_by_watched(&self.rules.filter, &recorded.socket) {
+            transition.socket.watched = true;
+        }
+        for ready in self.settler.push(&self.rules.filter, transition) {
+            self.totals.transitions += 1;
+            *self.totals.entered.entry(ready.new).or_default() += 1;
+            self.sink.record(&self.clock, &Record::Transition(&ready))?;
+        }
+        Ok(())
+    }
+
+    fn observed(&mut self, observation: &Observation) -> io::Result<()> {
+        let pass_started = self.pass.map_or(self.now, |(started, _)| started);
+        self.listeners.observe(observation, pass_started);
+        self.table.observe(observation);
+        for ready in self.settler.observe(&self.rules.filter, observation) {
+            self.totals.transitions += 1;
+            *self.totals.entered.entry(ready.new).or_default() += 1;
+            self.sink.record(&self.clock, &Record::Transition(&ready))?;
+        }
+        if self.rules.filter.accepts(&observation.socket, observation.state) {
+            self.lingering.observe(observation);
+        }
+        Ok(())
+    }
+
+    fn pass_ended(&mut self, started: Timestamp, scope: Scope) -> io::Result<()> {
+        self.settler.pass_ended(started);
+        if scope == Scope::Everything {
+            self.table.end_pass();
+            self.lost_since_pass = false;
+        }
+        if scope != Scope::Watched {
+            for finding in self.lingering.confirm(started, &self.listeners) {
+                self.show(&finding)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, finding: &Finding) -> io::Result<()> {
+        if !self.is_about_watched(finding) {
+            return Ok(());
+        }
+        match finding.status {
+            Status::Open => {
+                match finding.verdict {
+                    Some(verdict) => *self.totals.verdicts.entry(verdict).or_default() += 1,
+                    None => self.totals.unconfirmed += 1,
+                }
+                let owner = finding.socket.owner.map(|owner| owner.process);
+                *self.totals.owners.entry(owner).or_default() += 1;
+            }
+            Status::Still => {}
+            Status::Ended => self.totals.ended += 1,
+        }
+        self.sink.record(&self.clock, &Record::Finding(finding))
+    }
+
+    /// A finding is a watched process's if it owns or holds the socket, or listens for it.
+    fn is_about_watched(&self, finding: &Finding) -> bool {
+        let filter = &self.rules.filter;
+        let watches = |pid: u32| filter.pids.contains(&pid);
+        self.settler.is_watched(filter, &finding.socket)
+            || finding.holders.iter().any(|holder| watches(holder.process.pid))
+            || finding
+                .listener
+                .iter()
+                .any(|listener| listener.holders.iter().any(|h| watches(h.process.pid)))
+    }
+}
+
+fn is_inherited_by_watched(filter: &Filter, socket: &Socket) -> bool {
+    socket.owner.is_some_and(|owner| {
+        owner.how == How::Listener && filter.pids.contains(&owner.process.pid)
+    })
+}
+
+/// States in which sockets linger, and `LISTEN`, as a mask for [`Scope::Lingering`].
+pub fn scope_states(scope: Scope) -> u32 {
+    match scope {
+        Scope::Everything => State::ALL.iter().fold(0, |mask, state| mask | state.bit()),
+        Scope::Lingering => State::CloseWait.bit() | State::Close.bit() | State::Listen.bit(),
+        Scope::Watched => State::ALL.iter().fold(0, |mask, state| mask | state.bit()),
+    }
+}

@@ -1,0 +1,85 @@
+//! What a sink gets.
+
+use std::collections::BTreeMap;
+
+use super::{
+    finding::{Finding, Verdict},
+    input::Transition,
+    socket::Process,
+    state::State,
+    time::{ClockMark, Nanos, Timestamp},
+};
+
+/// One thing to show.
+#[derive(Clone, Copy, Debug)]
+pub enum Record<'a> {
+    /// A state change; the owner is settled.
+    Transition(&'a Transition),
+    /// A conclusion.
+    Finding(&'a Finding),
+    /// Transitions were lost.
+    Lost(Lost),
+    /// The last record of a run.
+    Summary(&'a Summary),
+}
+
+/// Transitions that never reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When we learnt of it.
+    pub at: Timestamp,
+    /// How many more.
+    pub count: u64,
+    /// How many in all.
+    pub total: u64,
+}
+
+/// What happened in the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// When it ended.
+    pub at: Timestamp,
+    /// How long it took.
+    pub duration: Nanos,
+    /// Transitions shown.
+    pub transitions: u64,
+    /// Different sockets among them.
+    pub sockets: u64,
+    /// Transitions into each state.
+    pub entered: BTreeMap<State, u64>,
+    /// Sockets in each state at the end, as far as they were seen.
+    pub now: BTreeMap<State, u64>,
+    /// Findings opened, by verdict.
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// Findings opened that no pass could confirm.
+    pub unconfirmed: u64,
+    /// Findings that ended.
+    pub ended: u64,
+    /// Findings opened, by owner.
+    pub owners: BTreeMap<Option<Process>, u64>,
+    /// Transitions lost.
+    pub lost: u64,
+    /// Sockets forgotten because the table was full.
+    pub evicted: u64,
+}
+
+impl Summary {
+    /// Findings opened.
+    pub fn findings(&self) -> u64 {
+        self.verdicts.values().sum::<u64>() + self.unconfirmed
+    }
+}
+
+/// Takes records and shows them.
+///
+/// `record` is called in the order of the pipeline, from one thread. An error ends the run; after
+/// it nothing more is called. `flush` is called when nothing more is at hand for now.
+pub trait Sink {
+    /// Shows one record. `clock` places its time in wall time.
+    fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> std::io::Result<()>;
+
+    /// Hands everything on.
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

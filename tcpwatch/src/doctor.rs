@@ -1,0 +1,176 @@
+//! `tcpwatch doctor`: what this kernel and these privileges allow.
+//!
+//! Every line is something that was tried or read now, not something that is true in general.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use anyhow::Result;
+use tcpwatch_common::Need;
+
+use crate::{
+    Outcome,
+    cli::DoctorArgs,
+    core::{filter::Filter, input::Scope},
+    exit::Exit,
+    kernel::{
+        btf::Btf,
+        layout::Layout,
+        load::{AcceptProbe, Kernel, Plan, VMLINUX},
+        privilege,
+    },
+};
+
+const RING: u32 = 8 << 20;
+
+/// How a check came out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Good,
+    Note,
+    Bad,
+}
+
+struct Report<W: Write> {
+    out: W,
+    works: bool,
+}
+
+impl<W: Write> Report<W> {
+    fn line(&mut self, mark: Mark, what: &str, says: &str) -> io::Result<()> {
+        let word = match mark {
+            Mark::Good => "ok",
+            Mark::Note => "--",
+            Mark::Bad => {
+                self.works = false;
+                "NO"
+            }
+        };
+        writeln!(self.out, "{word:>2}  {what:<22} {says}")
+    }
+}
+
+/// `tcpwatch doctor`.
+pub fn command(args: &DoctorArgs) -> Outcome {
+    let mut report = Report { out: io::stdout().lock(), works: true };
+    kernel(&mut report)?;
+    capabilities(&mut report)?;
+    fields(&mut report, args.verbose)?;
+    if report.works {
+        attach(&mut report)?;
+    }
+    let verdict = if report.works { "tcpwatch works here" } else { "tcpwatch does not work here" };
+    writeln!(report.out, "\n{verdict}")?;
+    Ok(if report.works { Exit::Ok } else { Exit::Error })
+}
+
+fn sysctl(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+fn kernel(report: &mut Report<impl Write>) -> Result<()> {
+    let release = sysctl("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned());
+    report.line(Mark::Good, "kernel", &format!("Linux {release}"))?;
+    if let Some(value) = sysctl("/proc/sys/kernel/unprivileged_bpf_disabled") {
+        report.line(Mark::Note, "unprivileged BPF", &format!("unprivileged_bpf_disabled = {value}"))?;
+    }
+    if let Some(text) = sysctl("/sys/kernel/security/lockdown") {
+        report.line(Mark::Note, "lockdown", &text)?;
+    }
+    let stats = sysctl("/proc/sys/kernel/bpf_stats_enabled").unwrap_or_default();
+    let says = if stats == "1" {
+        "on: the kernel measures what the program costs"
+    } else {
+        "off: sysctl kernel.bpf_stats_enabled=1 lets the kernel measure the program"
+    };
+    report.line(Mark::Note, "bpf_stats", says)?;
+    Ok(())
+}
+
+fn capabilities(report: &mut Report<impl Write>) -> Result<()> {
+    for needed in &privilege::NEEDED {
+        let name = needed.capability.to_string();
+        if privilege::has(needed.capability) {
+            report.line(Mark::Good, &name, needed.purpose)?;
+        } else {
+            report.line(Mark::Bad, &name, &format!("missing: needed to {}", needed.purpose))?;
+        }
+    }
+    if let Some(missing) = privilege::missing() {
+        for line in missing.lines().skip(1) {
+            report.line(Mark::Note, "", line)?;
+        }
+    }
+    Ok(())
+}
+
+fn fields(report: &mut Report<impl Write>, verbose: bool) -> Result<()> {
+    let btf = match Btf::read(Path::new(VMLINUX)) {
+        Ok(btf) => btf,
+        Err(error) => {
+            report.line(Mark::Bad, "BTF", &format!("{error}; the kernel needs CONFIG_DEBUG_INFO_BTF"))?;
+            return Ok(());
+        }
+    };
+    let layout = Layout::find(&btf);
+    let found = layout.fields().filter(|(_, at)| at.is_some()).count();
+    let total = layout.fields().count();
+    report.line(Mark::Good, "BTF", &format!("{found} of {total} kernel fields found by name"))?;
+    for (spec, at) in layout.fields() {
+        let name = format!("{}::{}", spec.structure, spec.path);
+        match at {
+            Some(at) if verbose => report.line(Mark::Good, "", &format!("{name} at {at}, {} bytes", spec.size))?,
+            Some(_) => {}
+            None if spec.need == Need::Required => report.line(Mark::Bad, "", &format!("{name} is missing"))?,
+            None => report.line(Mark::Note, "", &format!("{name} is missing; tcpwatch does without"))?,
+        }
+    }
+    if btf.has_struct("mptcp_sock") {
+        report.line(Mark::Good, "MPTCP", "the application's socket is shown, its subflows are not")?;
+    } else {
+        report.line(Mark::Note, "MPTCP", "not in this kernel")?;
+    }
+    Ok(())
+}
+
+fn attach(report: &mut Report<impl Write>) -> Result<()> {
+    let plan = Plan { filter: Filter::default(), findings_only: true, ring_bytes: RING, exact_accept: true };
+    let (kernel, _ring, mut passes) = match Kernel::attach(&plan) {
+        Ok(attached) => attached,
+        Err(error) => {
+            report.line(Mark::Bad, "kernel program", &format!("{error:#}"))?;
+            return Ok(());
+        }
+    };
+    report.line(Mark::Good, "kernel program", "attached to sock:inet_sock_set_state: every transition, all network namespaces")?;
+    match passes.run(Scope::Everything) {
+        Ok(seen) => report.line(
+            Mark::Good,
+            "task_file iterator",
+            &format!("{} TCP sockets seen just now: holders and fds are exact", seen.len()),
+        )?,
+        Err(error) => report.line(Mark::Bad, "task_file iterator", &error.to_string())?,
+    }
+    if passes.finds_sockets_without_fd() {
+        report.line(Mark::Good, "storage iterator", "sockets nobody has accepted are found")?;
+    } else {
+        report.line(Mark::Note, "storage iterator", "not available: never-accepted cannot be told")?;
+    }
+    match &kernel.accept {
+        AcceptProbe::Attached => {
+            report.line(Mark::Good, "exact acceptor", "fexit/inet_csk_accept: the owner of an accepted socket is exact")?;
+        }
+        AcceptProbe::Refused(why) => {
+            report.line(
+                Mark::Note,
+                "exact acceptor",
+                &format!("fexit/inet_csk_accept not available ({why}): the owner of an accepted socket is its listener's until a pass finds the fd"),
+            )?;
+        }
+    }
+    report.line(Mark::Note, "ring buffer", &format!("{} MiB by default (--ring-size)", RING >> 20))?;
+    Ok(())
+}

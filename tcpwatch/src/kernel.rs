@@ -1,0 +1,11 @@
+//! Everything that talks to the kernel: BTF, the kernel program, iterator passes, clocks.
+
+pub mod btf;
+pub mod clock;
+pub mod layout;
+pub mod load;
+pub mod pass;
+pub mod privilege;
+pub mod processes;
+pub mod ring;
+mod sys;

@@ -1,0 +1,37 @@
+//! The only place that reads clocks.
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::core::time::{ClockMark, Timestamp};
+
+const NS: u64 = 1_000_000_000;
+/// The three clocks are read this many times; the reading that took the least time is kept.
+const TRIES: u32 = 3;
+
+fn read(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    u64::try_from(time.tv_sec).unwrap_or(0) * NS + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it.
+pub fn now() -> Timestamp {
+    Timestamp(read(ClockId::Monotonic))
+}
+
+/// All three clocks, as close together as they can be read.
+pub fn mark() -> ClockMark {
+    let mut best = ClockMark::default();
+    let mut narrowest = u64::MAX;
+    for _ in 0..TRIES {
+        let before = read(ClockId::Monotonic);
+        let real_ns = read(ClockId::Realtime);
+        let boot = read(ClockId::Boottime);
+        let after = read(ClockId::Monotonic);
+        if after - before < narrowest {
+            narrowest = after - before;
+            let mono = Timestamp(before + (after - before) / 2);
+            best = ClockMark { mono, boot: Timestamp(boot), real_ns };
+        }
+    }
+    best
+}

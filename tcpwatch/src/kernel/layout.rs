@@ -1,0 +1,37 @@
+//! Offsets of the kernel fields that the kernel program reads, found by name.
+
+use tcpwatch_common::{FIELD_COUNT, FIELDS, FieldSpec, MISSING, Need};
+
+use super::btf::Btf;
+
+/// What the running kernel says of each field.
+pub struct Layout {
+    /// The table for the kernel program.
+    pub offsets: [u32; FIELD_COUNT],
+}
+
+impl Layout {
+    /// Looks every field up. One of another size than expected counts as missing: reading it
+    /// would yield garbage.
+    pub fn find(btf: &Btf) -> Self {
+        let offsets = FIELDS.map(|spec| {
+            btf.member(spec.structure, spec.path)
+                .filter(|member| member.size == spec.size)
+                .map_or(MISSING, |member| member.offset)
+        });
+        Self { offsets }
+    }
+
+    /// Each field with its offset.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static FieldSpec, Option<u32>)> {
+        FIELDS.iter().zip(self.offsets).map(|(spec, at)| (spec, (at != MISSING).then_some(at)))
+    }
+
+    /// Fields without which tcpwatch cannot work, and which this kernel lacks.
+    pub fn missing(&self) -> Vec<&'static FieldSpec> {
+        self.fields()
+            .filter(|(spec, at)| at.is_none() && spec.need == Need::Required)
+            .map(|(spec, _)| spec)
+            .collect()
+    }
+}

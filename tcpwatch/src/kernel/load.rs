@@ -1,0 +1,336 @@
+//! Loads the kernel program, configures and attaches it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, FExit, Iter, ProgramError},
+};
+use tcpwatch_common::{COUNTER_COUNT, Counter, SETTING_COUNT, Setting, filter, name};
+
+use super::{btf::Btf, layout::Layout, pass::Passes, sys};
+use crate::core::{filter::Filter, state::State};
+
+/// The kernel program, built from `tcpwatch-ebpf` by `cargo xtask build-ebpf`.
+pub const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tcpwatch.bpf.o");
+
+/// Where the kernel describes its types.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// What the kernel program is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Filters that it applies.
+    pub filter: Filter,
+    /// Emit only what findings need.
+    pub findings_only: bool,
+    /// Bytes of the ring buffer: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Use `fexit/inet_csk_accept` if the kernel allows it.
+    pub exact_accept: bool,
+}
+
+/// How acceptors are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AcceptProbe {
+    /// `fexit/inet_csk_accept` is attached.
+    Attached,
+    /// It is not, and this is why.
+    Refused(String),
+}
+
+/// The attached kernel program.
+pub struct Kernel {
+    ebpf: Ebpf,
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    counters: PerCpuArray<MapData, u64>,
+    /// How acceptors are known.
+    pub accept: AcceptProbe,
+    /// Fields of this kernel.
+    pub layout: Layout,
+}
+
+/// Totals of the per-CPU counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Transitions put into the ring.
+    pub emitted: u64,
+    /// Transitions that a filter left out.
+    pub filtered: u64,
+    /// Transitions that found the ring full.
+    pub lost: u64,
+    /// Sockets for which there was no memory.
+    pub no_storage: u64,
+    /// Transitions missed because the program was interrupted by itself on one CPU.
+    pub recursion: u64,
+}
+
+/// What running the program has cost, if `kernel.bpf_stats_enabled` is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Runs.
+    pub runs: u64,
+    /// Time in all, ns.
+    pub ns: u64,
+}
+
+impl Kernel {
+    /// Loads and attaches. The iterators and the ring are handed out once.
+    pub fn attach(plan: &Plan) -> Result<(Self, RingBuf<MapData>, Passes)> {
+        let btf = Btf::read(Path::new(VMLINUX)).context(
+            "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF",
+        )?;
+        require(&btf)?;
+        let layout = Layout::find(&btf);
+        if let Some(spec) = layout.missing().first() {
+            bail!(
+                "this kernel has no {}::{} of {} bytes, which tcpwatch reads; see tcpwatch doctor",
+                spec.structure,
+                spec.path,
+                spec.size
+            );
+        }
+        let settings = settings(plan)?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global(name::OFFSETS, &layout.offsets[..], true)
+            .override_global(name::SETTINGS, &settings[..], true)
+            .map_max_entries(name::EVENTS, plan.ring_bytes)
+            .load(OBJECT)
+            .context("load the kernel program")?;
+        let logger = aya_log::EbpfLogger::init(&mut ebpf).ok();
+        fill_sets(&mut ebpf, &plan.filter)?;
+
+        let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
+        let passes = prepare_passes(&mut ebpf, &types)?;
+        let accept = if plan.exact_accept {
+            attach_accept(&mut ebpf, &types, &btf)
+        } else {
+            AcceptProbe::Refused("not asked for".to_owned())
+        };
+        let program: &mut BtfTracePoint = program(&mut ebpf, name::PROG_TRANSITION)?;
+        program
+            .load("inet_sock_set_state", &types)
+            .map_err(refused)
+            .context("the kernel refuses the program on sock:inet_sock_set_state")?;
+        program.attach().context("attach to sock:inet_sock_set_state")?;
+
+        let ring = RingBuf::try_from(take(&mut ebpf, name::EVENTS)?)?;
+        let counters = PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)?;
+        Ok((Self { ebpf, logger, counters, accept, layout }, ring, passes))
+    }
+
+    /// Transitions that found the ring full, or were missed because the program was interrupted
+    /// by itself.
+    pub fn lost(&self) -> Result<u64> {
+        let full = self.counters.get(&(Counter::Lost as u32), 0).context("read the loss counter")?;
+        Ok(full.iter().sum::<u64>() + self.fdinfo("recursion_misses").unwrap_or(0))
+    }
+
+    /// Reads the counters.
+    pub fn counters(&self) -> Result<Counters> {
+        let mut totals = [0; COUNTER_COUNT];
+        for (slot, total) in (0..).zip(totals.iter_mut()) {
+            *total = self.counters.get(&slot, 0).context("read the counters")?.iter().sum();
+        }
+        Ok(Counters {
+            emitted: totals[Counter::Emitted as usize],
+            filtered: totals[Counter::Filtered as usize],
+            lost: totals[Counter::Lost as usize],
+            no_storage: totals[Counter::NoStorage as usize],
+            recursion: self.fdinfo("recursion_misses").unwrap_or(0),
+        })
+    }
+
+    /// Reads what the program has cost so far.
+    pub fn cost(&self) -> Cost {
+        Cost {
+            runs: self.fdinfo("run_cnt").unwrap_or(0),
+            ns: self.fdinfo("run_time_ns").unwrap_or(0),
+        }
+    }
+
+    /// Id of the program, as bpftool shows it.
+    pub fn program_id(&self) -> Option<u64> {
+        self.fdinfo("prog_id")
+    }
+
+    /// Prints what the kernel program logged, which it does only in trouble.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// A line of the program's `/proc/self/fdinfo` (kernel/bpf/syscall.c: bpf_prog_show_fdinfo).
+    fn fdinfo(&self, key: &str) -> Option<u64> {
+        let fd = self.ebpf.program(name::PROG_TRANSITION)?.fd().ok()?.as_fd().as_raw_fd();
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+            .and_then(|value| value.trim().parse().ok())
+    }
+}
+
+/// Features that the kernel must have, by what its BTF describes.
+fn require(btf: &Btf) -> Result<()> {
+    let features = [
+        (btf.has_typedef("btf_trace_inet_sock_set_state"), "the tracepoint sock:inet_sock_set_state"),
+        (btf.has_function("bpf_iter_task_file"), "the task_file iterator (5.8)"),
+        (btf.has_function("bpf_sock_from_file"), "bpf_sock_from_file (5.11)"),
+        (btf.has_struct("bpf_ringbuf"), "BPF ring buffers (5.8)"),
+        (btf.has_function("bpf_get_socket_ptr_cookie"), "socket cookies in tracing programs (5.12)"),
+    ];
+    let missing: Vec<_> =
+        features.iter().filter(|(there, _)| !there).map(|&(_, what)| what).collect();
+    if !missing.is_empty() {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        bail!(
+            "Linux {} lacks {}; tcpwatch needs Linux 5.15 or newer",
+            release.trim(),
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn settings(plan: &Plan) -> Result<[u32; SETTING_COUNT]> {
+    let filter = &plan.filter;
+    let flags = [
+        (!filter.pids.is_empty(), filter::PID),
+        (!filter.local_ports.is_empty(), filter::LOCAL_PORT),
+        (!filter.remote_ports.is_empty(), filter::REMOTE_PORT),
+        (filter.family == Some(4), filter::V4),
+        (filter.family == Some(6), filter::V6),
+        (!filter.netns.is_empty(), filter::NETNS),
+        (plan.findings_only, filter::FINDINGS),
+    ];
+    let mut settings = [0; SETTING_COUNT];
+    settings[Setting::Filters as usize] =
+        flags.iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit);
+    settings[Setting::States as usize] = states(&filter.states);
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("count the CPUs")?;
+    settings[Setting::Cpus as usize] = u32::try_from(cpus).unwrap_or(1);
+    settings[Setting::WakeAbove as usize] = plan.ring_bytes / 4;
+    Ok(settings)
+}
+
+/// The user's states, and those without which findings would be wrong.
+fn states(wanted: &BTreeSet<State>) -> u32 {
+    if wanted.is_empty() {
+        return u32::MAX;
+    }
+    let needed = [State::CloseWait, State::Close, State::Listen];
+    wanted.iter().chain(&needed).fold(0, |mask, state| mask | state.bit())
+}
+
+fn fill_sets(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
+    let mut pids: HashMap<_, u32, u8> = HashMap::try_from(map(ebpf, name::PIDS)?)?;
+    for pid in &filter.pids {
+        pids.insert(pid, 1, 0).with_context(|| format!("watch process {pid}"))?;
+    }
+    let mut netns: HashMap<_, u32, u8> = HashMap::try_from(map(ebpf, name::NETNS)?)?;
+    for inode in &filter.netns {
+        netns.insert(inode, 1, 0).with_context(|| format!("watch network namespace {inode}"))?;
+    }
+    for (map_name, ports) in
+        [(name::LOCAL_PORTS, &filter.local_ports), (name::REMOTE_PORTS, &filter.remote_ports)]
+    {
+        let mut words: Array<_, u64> = Array::try_from(map(ebpf, map_name)?)?;
+        for &port in ports {
+            let slot = u32::from(port) / 64;
+            let word = words.get(&slot, 0)? | 1 << (port % 64);
+            words.set(slot, word, 0)?;
+        }
+    }
+    Ok(())
+}
+
+fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
+    let task_file: &mut Iter = program(ebpf, name::PROG_TASK_FILE)?;
+    task_file.load("task_file", types).map_err(refused).context("the kernel refuses the task_file iterator")?;
+    let task_file = sys::link_iterator(task_file.fd()?.as_fd(), None)
+        .context("attach the task_file iterator")?;
+    let sockets = match map(ebpf, name::SOCKETS)? {
+        aya::maps::Map::SkStorage(data) => data.fd().as_fd().as_raw_fd().unsigned_abs(),
+        other => bail!("map {} is not socket storage but {other:?}", name::SOCKETS),
+    };
+    let storage: &mut Iter = program(ebpf, name::PROG_STORAGE)?;
+    let storage = match storage.load("bpf_sk_storage_map", types) {
+        Ok(()) => sys::link_iterator(storage.fd()?.as_fd(), Some(sockets))
+            .inspect_err(|error| log::warn!("no iterator over socket storage: {error}"))
+            .ok(),
+        Err(error) => {
+            log::warn!("no iterator over socket storage: {:#}", refused(error));
+            None
+        }
+    };
+    let settings = Array::try_from(take(ebpf, name::PASS)?)?;
+    Ok(Passes { task_file, storage, settings })
+}
+
+/// `inet_csk_accept` lost two of its four parameters in 6.10; its return value sits behind them.
+fn attach_accept(ebpf: &mut Ebpf, types: &aya::Btf, btf: &Btf) -> AcceptProbe {
+    let variant = match btf.parameters("inet_csk_accept") {
+        Some(2) => name::PROG_ACCEPT2,
+        Some(4) => name::PROG_ACCEPT4,
+        Some(other) => {
+            return AcceptProbe::Refused(format!("inet_csk_accept has {other} parameters"));
+        }
+        None => return AcceptProbe::Refused("this kernel has no inet_csk_accept".to_owned()),
+    };
+    let attached = program::<FExit>(ebpf, variant).and_then(|program| {
+        program.load("inet_csk_accept", types).map_err(refused)?;
+        program.attach()?;
+        Ok(())
+    });
+    match attached {
+        Ok(()) => AcceptProbe::Attached,
+        Err(error) => AcceptProbe::Refused(root_cause(&error)),
+    }
+}
+
+/// A load error without the verifier's log, of which the last words usually say it.
+fn refused(error: ProgramError) -> anyhow::Error {
+    const LAST_WORDS: usize = 3;
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.into() };
+    let log = verifier_log.to_string();
+    log::debug!("{log}");
+    let words: Vec<_> = log
+        .lines()
+        .filter(|line| {
+            let line = line.trim();
+            !["verification time", "stack depth", "processed", ";"].iter().any(|n| line.starts_with(n))
+        })
+        .collect();
+    let words = words[words.len().saturating_sub(LAST_WORDS)..].join(" | ");
+    anyhow::Error::new(io_error).context(format!("verifier: {words}"))
+}
+
+fn root_cause(error: &anyhow::Error) -> String {
+    error.root_cause().to_string()
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the kernel object has no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
+    ebpf.map_mut(name).with_context(|| format!("the kernel object has no map {name}"))
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))
+}

@@ -1,0 +1,40 @@
+//! What tcpwatch needs to be allowed, said before the kernel says `EPERM`.
+
+use caps::{CapSet, Capability};
+
+/// A capability and what it is for.
+pub struct Needed {
+    /// Which.
+    pub capability: Capability,
+    /// What for.
+    pub purpose: &'static str,
+}
+
+/// Without these nothing works.
+pub const NEEDED: [Needed; 2] = [
+    Needed { capability: Capability::CAP_BPF, purpose: "load the kernel program" },
+    Needed { capability: Capability::CAP_PERFMON, purpose: "attach it to a tracepoint" },
+];
+
+/// Whether this process has a capability; `CAP_SYS_ADMIN` stands for both.
+pub fn has(capability: Capability) -> bool {
+    let effective = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
+    effective(capability) || effective(Capability::CAP_SYS_ADMIN)
+}
+
+/// What is missing, as one message, or `None`.
+pub fn missing() -> Option<String> {
+    let missing: Vec<_> = NEEDED.iter().filter(|needed| !has(needed.capability)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = missing.iter().map(|needed| needed.capability.to_string()).collect();
+    let purposes: Vec<_> = missing.iter().map(|needed| needed.purpose).collect();
+    let program = std::env::current_exe()
+        .map_or_else(|_| "tcpwatch".to_owned(), |path| path.display().to_string());
+    Some(format!(
+        "missing {} (to {})\nhint: run it with sudo, or once: sudo setcap cap_bpf,cap_perfmon+ep {program}",
+        names.join(" and "),
+        purposes.join(" and to "),
+    ))
+}

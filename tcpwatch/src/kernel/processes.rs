@@ -1,0 +1,105 @@
+//! Processes: whether they live, and word when they end.
+
+use std::{collections::HashMap, fs, os::fd::OwnedFd, path::PathBuf};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+/// Why a pid cannot be watched.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PidError {
+    /// Nothing has that id.
+    #[error("there is no process {0}")]
+    NoProcess(u32),
+    /// It is a thread's id.
+    #[error("{tid} is a thread of process {pid}; use --pid {pid}")]
+    Thread {
+        /// What was given.
+        tid: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// It has ended already and waits for its parent.
+    #[error("process {0} has ended (it is a zombie)")]
+    Zombie(u32),
+}
+
+/// Checks that a pid names a live process of this pid namespace.
+pub fn check(pid: u32) -> Result<(), PidError> {
+    let status = fs::read_to_string(PathBuf::from(format!("/proc/{pid}/status")))
+        .map_err(|_| PidError::NoProcess(pid))?;
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
+    };
+    match field("Tgid:").parse() {
+        Ok(tgid) if tgid != pid => return Err(PidError::Thread { tid: pid, pid: tgid }),
+        _ => {}
+    }
+    if field("State:").starts_with('Z') {
+        return Err(PidError::Zombie(pid));
+    }
+    Ok(())
+}
+
+/// Descriptors of processes, which become readable when the process ends.
+#[derive(Default)]
+pub struct Watch {
+    alive: HashMap<u32, OwnedFd>,
+}
+
+impl Watch {
+    /// Watches a process. False if it has ended already.
+    pub fn add(&mut self, pid: u32) -> bool {
+        if self.alive.contains_key(&pid) {
+            return true;
+        }
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
+            Some(Ok(fd)) => {
+                self.alive.insert(pid, fd);
+                true
+            }
+            // Out of descriptors is not the end of the process.
+            Some(Err(rustix::io::Errno::SRCH)) | None => false,
+            Some(Err(_)) => true,
+        }
+    }
+
+    /// Whether any is watched and alive.
+    pub fn is_empty(&self) -> bool {
+        self.alive.is_empty()
+    }
+
+    /// Whether this one is watched and alive.
+    pub fn contains(&self, pid: u32) -> bool {
+        self.alive.contains_key(&pid)
+    }
+
+    /// Those that have ended since the last call.
+    pub fn ended(&mut self) -> Vec<u32> {
+        if self.alive.is_empty() {
+            return Vec::new();
+        }
+        let pids: Vec<u32> = self.alive.keys().copied().collect();
+        let mut fds: Vec<_> =
+            self.alive.values().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if poll(&mut fds, Some(&at_once)).is_err() {
+            return Vec::new();
+        }
+        let mut ended: Vec<u32> = pids
+            .into_iter()
+            .zip(&fds)
+            .filter(|(_, fd)| !fd.revents().is_empty())
+            .map(|(pid, _)| pid)
+            .collect();
+        drop(fds);
+        ended.sort_unstable();
+        for pid in &ended {
+            self.alive.remove(pid);
+        }
+        ended
+    }
+}

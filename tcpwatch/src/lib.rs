@@ -1,0 +1,52 @@
+//! tcpwatch: every TCP state change, the right owner, an alarm for what lingers in `CLOSE_WAIT`.
+//!
+//! ```text
+//!  kernel   sock:inet_sock_set_state ─▶ ring buffer ─┐   iterators ─┐   drop counters ─┐
+//!  source   source::live ────────────────────────────┴──────────────┴── core::input::Input
+//!  core     core::pipeline ─▶ table, listeners, linger table ─▶ core::record::Record
+//!  sinks    sink::{text, json, csv}
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod core;
+pub mod decode;
+pub mod demo;
+pub mod doctor;
+pub mod exit;
+pub mod kernel;
+pub mod output;
+pub mod sink;
+pub mod source;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{
+    cli::{Cli, Command},
+    exit::Exit,
+};
+
+/// Parses the command line, does what it says and returns the exit code.
+pub fn run() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(|out, record| {
+            use std::io::Write as _;
+            writeln!(out, "tcpwatch: {}: {}", record.level().as_str().to_lowercase(), record.args())
+        })
+        .init();
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => source::live::command(&cli.live),
+        Some(Command::Doctor(args)) => doctor::command(&args),
+        Some(Command::Demo(args)) => demo::command(&args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => exit::report(&error).into(),
+    }
+}
+
+/// What every verb returns.
+pub type Outcome = anyhow::Result<Exit>;

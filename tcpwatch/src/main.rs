@@ -1,0 +1,7 @@
+//! The `tcpwatch` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tcpwatch::run()
+}

@@ -1,0 +1,19 @@
+//! Sinks: one file per format. Each owns its writer; nothing upstream asks which it is.
+
+pub mod csv;
+pub mod json;
+pub mod text;
+
+use jiff::{Timestamp as Wall, tz::TimeZone};
+
+use crate::core::time::{ClockMark, Timestamp};
+
+/// A moment as RFC 3339 in UTC with nanoseconds.
+fn rfc3339(clock: &ClockMark, at: Timestamp) -> String {
+    let wall = wall(clock, at).to_zoned(TimeZone::UTC);
+    wall.strftime("%Y-%m-%dT%H:%M:%S%.9fZ").to_string()
+}
+
+fn wall(clock: &ClockMark, at: Timestamp) -> Wall {
+    Wall::from_nanosecond(i128::from(clock.wall_ns(at))).unwrap_or(Wall::UNIX_EPOCH)
+}

@@ -1,0 +1,310 @@
+//! Text for people: a row per transition, two lines per finding, a summary at the end.
+//!
+//! Columns are chosen once, for the width of the terminal; nothing is ever cut, so a long
+//! address moves its row rather than hiding its end.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use super::wall;
+use crate::core::{
+    advice,
+    finding::{Finding, Status},
+    input::Transition,
+    record::{Lost, Record, Sink, Summary},
+    socket::{Protocol, Socket},
+    state::State,
+    time::{ClockMark, Nanos, Timestamp},
+};
+
+/// How to show text.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// Use colours.
+    pub colour: bool,
+    /// Columns of the terminal, if it is one.
+    pub width: Option<usize>,
+    /// Show the time of day.
+    pub time: bool,
+    /// Show seconds since the first record.
+    pub elapsed: bool,
+    /// Show every column.
+    pub wide: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Columns {
+    /// 80 columns: the local end is its port.
+    Compact,
+    /// 107 columns.
+    Normal,
+    /// Everything: how the owner is known, namespace, user, ids, bytes.
+    Wide,
+}
+
+const NORMAL_WIDTH: usize = 106;
+const TIME_WIDTH: usize = 13;
+const INDENT: usize = 4;
+
+/// Writes text.
+pub struct TextSink<W: Write> {
+    out: W,
+    style: Style,
+    columns: Columns,
+    headed: bool,
+    first: Option<Timestamp>,
+}
+
+impl<W: Write> TextSink<W> {
+    /// Writes to `out`, which should be buffered.
+    pub fn new(out: W, style: Style) -> Self {
+        let times = usize::from(style.time) + usize::from(style.elapsed);
+        let room = style.width.unwrap_or(usize::MAX).saturating_sub(times * TIME_WIDTH);
+        let columns = match () {
+            () if style.wide => Columns::Wide,
+            () if room >= NORMAL_WIDTH => Columns::Normal,
+            () => Columns::Compact,
+        };
+        Self { out, style, columns, headed: false, first: None }
+    }
+
+    fn times(&mut self, clock: &ClockMark, at: Timestamp) -> String {
+        let first = *self.first.get_or_insert(at);
+        let mut text = String::new();
+        if self.style.time {
+            let _ = write!(text, "{:<13}", time_of_day(clock, at));
+        }
+        if self.style.elapsed {
+            let _ = write!(text, "{:<13.6}", seconds(at.since(first)));
+        }
+        text
+    }
+
+    fn header(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.headed, true) {
+            return Ok(());
+        }
+        let mut line = String::new();
+        if self.style.time {
+            let _ = write!(line, "{:<13}", "TIME");
+        }
+        if self.style.elapsed {
+            let _ = write!(line, "{:<13}", "TIME(s)");
+        }
+        let _ = match self.columns {
+            Columns::Compact => write!(
+                line,
+                "{:<7} {:<9} {:<6} {:<21} {:<25} {:>7}",
+                "PID", "COMM", "LPORT", "REMOTE", "OLD -> NEW", "MS"
+            ),
+            Columns::Normal => write!(
+                line,
+                "{:<7} {:<15} {:<21}    {:<21} {:<11} -> {:<11} {:>9}",
+                "PID", "COMM", "LOCAL", "REMOTE", "OLD", "NEW", "MS"
+            ),
+            Columns::Wide => write!(
+                line,
+                "{:<7} {:<15} {:<8} {:<21}    {:<21} {:<11} -> {:<11} {:>11} {:>10} {:>6} {:>10} {:>10} {:>8} {:>8} {:>4} {:<5}",
+                "PID", "COMM", "HOW", "LOCAL", "REMOTE", "OLD", "NEW", "MS", "NETNS", "UID",
+                "RX", "TX", "UNREAD", "UNSENT", "ERR", "PROTO"
+            ),
+        };
+        writeln!(self.out, "{line}")
+    }
+
+    fn transition(&mut self, clock: &ClockMark, t: &Transition) -> io::Result<()> {
+        self.header()?;
+        let times = self.times(clock, t.at);
+        let (pid, comm) = owner(&t.socket);
+        let ms = t.in_state().map_or_else(|| "-".to_owned(), milliseconds);
+        let arrow = advice::arrow(&t.socket, t.new);
+        let remote = remote(&t.socket);
+        let line = match self.columns {
+            Columns::Compact => {
+                let change = format!("{} -> {}", t.old, t.new);
+                let port = format!(":{}", t.socket.local.port());
+                format!("{pid:<7} {comm:<9.9} {port:<6} {remote:<21} {change:<25} {ms:>7}")
+            }
+            Columns::Normal => format!(
+                "{pid:<7} {comm:<15} {:<21} {arrow} {remote:<21} {:<11} -> {:<11} {ms:>9}",
+                t.socket.local.to_string(),
+                t.old,
+                t.new,
+            ),
+            Columns::Wide => wide(t, &pid, &comm, arrow, &remote),
+        };
+        let line = if t.new == State::CloseWait { self.paint("33", &line) } else { line };
+        writeln!(self.out, "{times}{}", line.trim_end())
+    }
+
+    fn finding(&mut self, clock: &ClockMark, f: &Finding) -> io::Result<()> {
+        let (colour, word) = match f.status {
+            Status::Open => ("1;31", "FINDING"),
+            Status::Still => ("31", "STILL"),
+            Status::Ended => ("32", "ENDED"),
+        };
+        let verdict = f.verdict.map_or("unconfirmed", crate::core::finding::Verdict::word);
+        let word = self.paint(colour, &format!("{word:<7}"));
+        let at_least = if f.at_least { ">= " } else { "" };
+        let role = f.socket.role.map_or("", crate::core::socket::Role::word);
+        let (pid, comm) = owner(&f.socket);
+        let who = if pid == "-" { "-".to_owned() } else { format!("{comm}[{pid}]") };
+        let fd = f.holders.first().map_or_else(String::new, |h| format!(" fd {}", h.fd));
+        let same = match f.same_owner {
+            0 | 1 => String::new(),
+            many => format!("  ({many} open for this owner)"),
+        };
+        writeln!(
+            self.out,
+            "{} {word} {verdict} {who}{fd} {} {} {} {} {at_least}{} {role}{same}",
+            time_of_day(clock, f.at),
+            f.socket.local,
+            advice::arrow(&f.socket, f.state),
+            remote(&f.socket),
+            f.state,
+            f.linger,
+        )?;
+        let width = self.style.width.unwrap_or(usize::MAX);
+        for line in wrap(&advice::summary(f), width.saturating_sub(INDENT)) {
+            writeln!(self.out, "{:INDENT$}{line}", "")?;
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, lost: &Lost) -> io::Result<()> {
+        let line = format!("-- {} transitions lost here ({} in all) --", lost.count, lost.total);
+        let line = self.paint("1;31", &line);
+        writeln!(self.out, "{line}")
+    }
+
+    fn paint(&self, colour: &str, text: &str) -> String {
+        if self.style.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+impl<W: Write> Sink for TextSink<W> {
+    fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
+        match record {
+            Record::Transition(transition) => self.transition(clock, transition),
+            Record::Finding(finding) => self.finding(clock, finding),
+            Record::Lost(lost) => self.lost(lost),
+            Record::Summary(summary) => write_summary(&mut self.out, summary),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn wide(t: &Transition, pid: &str, comm: &str, arrow: &str, remote: &str) -> String {
+    let how = t.socket.owner.map_or("-", |owner| owner.how.word());
+    let ms = t.in_state().map_or_else(|| "-".to_owned(), |span| format!("{:.3}", span_ms(span)));
+    let tcp = |pick: fn(&crate::core::socket::TcpInfo) -> u64| {
+        t.socket.tcp.as_ref().map_or_else(|| "-".to_owned(), |tcp| pick(tcp).to_string())
+    };
+    format!(
+        "{pid:<7} {comm:<15} {how:<8} {:<21} {arrow} {remote:<21} {:<11} -> {:<11} {ms:>11} {:>10} {:>6} {:>10} {:>10} {:>8} {:>8} {:>4} {}",
+        t.socket.local.to_string(),
+        t.old,
+        t.new,
+        t.socket.netns,
+        t.socket.uid,
+        tcp(|tcp| tcp.bytes_received),
+        tcp(|tcp| tcp.bytes_acked),
+        tcp(|tcp| tcp.unread.into()),
+        tcp(|tcp| tcp.unsent.into()),
+        t.socket.error,
+        match t.socket.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Mptcp => "mptcp",
+        },
+    )
+}
+
+/// The summary, for any sink that has no place of its own for it.
+pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
+    writeln!(
+        out,
+        "{} transitions of {} sockets in {}; {} findings ({} ended); {} lost",
+        s.transitions,
+        s.sockets,
+        s.duration,
+        s.findings(),
+        s.ended,
+        s.lost
+    )?;
+    let counts = |map: &std::collections::BTreeMap<State, u64>| {
+        map.iter().map(|(state, count)| format!("{state} {count}")).collect::<Vec<_>>().join("  ")
+    };
+    if !s.entered.is_empty() {
+        writeln!(out, "  entered: {}", counts(&s.entered))?;
+    }
+    if !s.now.is_empty() {
+        writeln!(out, "  now:     {}", counts(&s.now))?;
+    }
+    if !s.verdicts.is_empty() {
+        let verdicts: Vec<_> =
+            s.verdicts.iter().map(|(verdict, count)| format!("{} {count}", verdict.word())).collect();
+        writeln!(out, "  verdicts: {}", verdicts.join("  "))?;
+    }
+    for (owner, count) in &s.owners {
+        let owner = owner.map_or_else(|| "nobody known".to_owned(), |process| process.to_string());
+        writeln!(out, "  {count} findings: {owner}")?;
+    }
+    if s.evicted > 0 {
+        writeln!(out, "  {} sockets were not tracked: the table was full", s.evicted)?;
+    }
+    Ok(())
+}
+
+fn owner(socket: &Socket) -> (String, String) {
+    match socket.owner {
+        Some(owner) => (owner.process.pid.to_string(), owner.process.comm.to_string()),
+        None => ("-".to_owned(), "-".to_owned()),
+    }
+}
+
+fn remote(socket: &Socket) -> String {
+    if socket.remote.port() == 0 { "*".to_owned() } else { socket.remote.to_string() }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with three decimals")]
+fn span_ms(span: Nanos) -> f64 {
+    span.0 as f64 / 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with six decimals")]
+fn seconds(span: Nanos) -> f64 {
+    span.0 as f64 / 1e9
+}
+
+/// Milliseconds in at most seven characters while it can be.
+fn milliseconds(span: Nanos) -> String {
+    let ms = span_ms(span);
+    if ms < 1000.0 { format!("{ms:.3}") } else { format!("{ms:.0}") }
+}
+
+fn time_of_day(clock: &ClockMark, at: Timestamp) -> String {
+    let zoned = wall(clock, at).to_zoned(jiff::tz::TimeZone::system());
+    zoned.strftime("%H:%M:%S%.3f").to_string()
+}
+
+/// Breaks a sentence at spaces.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().map_or(0, |line| line.chars().count());
+        if line > 0 && line + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else if let Some(last) = lines.last_mut() {
+            if line > 0 {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines
+}

@@ -1,0 +1,3 @@
+//! Sources: what turns the outside world into inputs.
+
+pub mod live;
