@@ -18,18 +18,6 @@ use crate::{
     socket,
 };
 
-const FORGOTTEN: Remembered = Remembered {
-    id: 0,
-    listener: 0,
-    born_ns: 0,
-    entered_ns: 0,
-    owner_pid: 0,
-    owner_how: how::UNKNOWN,
-    flags: 0,
-    local_port: 0,
-    owner_comm: [0; 16],
-};
-
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let sk: Ptr = ctx.arg(0);
@@ -43,15 +31,12 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         count(Counter::Filtered);
         return 0;
     }
-    let mut none = FORGOTTEN;
-    let known = match remembered(sk) {
-        Some(known) => known,
-        None => {
-            if count(Counter::NoStorage) == 0 {
-                warn!(&ctx, "no memory for socket storage; such sockets print without history");
-            }
-            &mut none
+    let Some(known) = remembered(sk) else {
+        count(Counter::Lost);
+        if count(Counter::NoStorage) == 0 {
+            warn!(&ctx, "no memory for socket storage: transitions of some sockets are lost");
         }
+        return 0;
     };
     let owned = load::<u32>(sk, Field::LockOwned) != 0;
     let actor = if owned && is_system_call(sk, old, new) { current() } else { None };

@@ -3,7 +3,6 @@
 use super::{
     finding::{Cause, Finding, Status, Verdict},
     socket::{Holder, Role, Socket},
-    state::State,
 };
 
 const EPIPE: u32 = 32;
@@ -144,12 +143,11 @@ fn death(error: u32) -> &'static str {
     }
 }
 
-/// `client` or `server`, and `LISTEN`'s own arrow.
-pub fn arrow(socket: &Socket, state: State) -> &'static str {
-    match (socket.role, state) {
-        (_, State::Listen) => "  ",
-        (Some(Role::Client), _) => "->",
-        (Some(Role::Server), _) => "<-",
-        (None, _) => "--",
+/// Which way the connection was opened, between the local and the remote end.
+pub fn arrow(socket: &Socket) -> &'static str {
+    match socket.role {
+        Some(Role::Client) => "->",
+        Some(Role::Server) => "<-",
+        None => "  ",
     }
 }

@@ -12,8 +12,10 @@ use super::{
     input::{Observation, Transition},
     socket::{Holder, How, Owner, Process, Socket, SocketId},
     state::State,
-    time::Timestamp,
+    time::{Nanos, Timestamp},
 };
+
+const KEEP_CLOSED: Nanos = Nanos::SECOND;
 
 /// What is known of a listener.
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ pub struct Known {
     /// Waiting connections and their limit.
     pub queue: (u32, u32),
     looked: Timestamp,
+    closed: Option<Timestamp>,
 }
 
 /// The listeners of the host, by id.
@@ -64,11 +67,20 @@ impl Listeners {
                     caller: transition.actor,
                     queue: (0, 0),
                     looked: transition.at,
+                    closed: None,
                 },
             );
         } else if transition.old == State::Listen && transition.new == State::Close {
-            self.known.remove(&id);
+            if let Some(known) = self.known.get_mut(&id) {
+                known.closed = Some(transition.at);
+            }
         }
+    }
+
+    /// Forgets listeners that closed a while ago: the connections in their queues have closed
+    /// after them (net/ipv4/inet_connection_sock.c: inet_csk_listen_stop).
+    pub fn forget_closed(&mut self, now: Timestamp) {
+        self.known.retain(|_, known| known.closed.is_none_or(|closed| now.since(closed) < KEEP_CLOSED));
     }
 
     /// Notes what a pass saw of a listener.
@@ -82,6 +94,7 @@ impl Listeners {
             caller: None,
             queue: (0, 0),
             looked: Timestamp(0),
+            closed: None,
         });
         if known.looked < pass_started {
             known.holders.clear();

@@ -72,7 +72,10 @@ impl<'a> Pipeline<'a> {
     pub fn push(&mut self, input: Input) -> io::Result<()> {
         self.advance(input.at())?;
         match input {
-            Input::Clock(mark) => self.clock = mark,
+            Input::Clock(mark) => {
+                self.clock = mark;
+                self.listeners.forget_closed(mark.mono);
+            }
             Input::Transition(transition) => self.transition(transition)?,
             Input::Observed(observation) => self.observed(&observation)?,
             Input::PassBegin { at, scope } => {
@@ -159,22 +162,27 @@ impl<'a> Pipeline<'a> {
         if new {
             self.totals.sockets += 1;
         }
-        if self.rules.filter.accepts(&transition.socket, transition.new)
-            && let Some(finding) = self.lingering.apply(&transition)
-        {
-            self.show(&finding)?;
-        }
-        if self.rules.findings_only || !self.rules.filter.accepts_transition(&transition) {
-            return Ok(());
-        }
         // A watched process that called listen stands for what comes in through its listener.
         if is_inherited_by_watched(&self.rules.filter, &recorded.socket) {
             transition.socket.watched = true;
         }
-        for ready in self.settler.push(&self.rules.filter, transition) {
+        let finding = if self.rules.filter.accepts(&transition.socket, transition.new) {
+            self.lingering.apply(&transition)
+        } else {
+            None
+        };
+        if !self.rules.findings_only && self.rules.filter.accepts_transition(&transition) {
+            let ready = self.settler.push(&self.rules.filter, transition);
+            self.show_transitions(&ready)?;
+        }
+        finding.map_or(Ok(()), |finding| self.show(&finding))
+    }
+
+    fn show_transitions(&mut self, transitions: &[Transition]) -> io::Result<()> {
+        for transition in transitions {
             self.totals.transitions += 1;
-            *self.totals.entered.entry(ready.new).or_default() += 1;
-            self.sink.record(&self.clock, &Record::Transition(&ready))?;
+            *self.totals.entered.entry(transition.new).or_default() += 1;
+            self.sink.record(&self.clock, &Record::Transition(transition))?;
         }
         Ok(())
     }
@@ -183,11 +191,8 @@ impl<'a> Pipeline<'a> {
         let pass_started = self.pass.map_or(self.now, |(started, _)| started);
         self.listeners.observe(observation, pass_started);
         self.table.observe(observation);
-        for ready in self.settler.observe(&self.rules.filter, observation) {
-            self.totals.transitions += 1;
-            *self.totals.entered.entry(ready.new).or_default() += 1;
-            self.sink.record(&self.clock, &Record::Transition(&ready))?;
-        }
+        let ready = self.settler.observe(&self.rules.filter, observation);
+        self.show_transitions(&ready)?;
         if self.rules.filter.accepts(&observation.socket, observation.state) {
             self.lingering.observe(observation);
         }

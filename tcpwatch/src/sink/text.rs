@@ -119,7 +119,7 @@ impl<W: Write> TextSink<W> {
         let times = self.times(clock, t.at);
         let (pid, comm) = owner(&t.socket);
         let ms = t.in_state().map_or_else(|| "-".to_owned(), milliseconds);
-        let arrow = advice::arrow(&t.socket, t.new);
+        let arrow = advice::arrow(&t.socket);
         let remote = remote(&t.socket);
         let line = match self.columns {
             Columns::Compact => {
@@ -161,7 +161,7 @@ impl<W: Write> TextSink<W> {
             "{} {word} {verdict} {who}{fd} {} {} {} {} {at_least}{} {role}{same}",
             time_of_day(clock, f.at),
             f.socket.local,
-            advice::arrow(&f.socket, f.state),
+            advice::arrow(&f.socket),
             remote(&f.socket),
             f.state,
             f.linger,

@@ -1,0 +1,3 @@
+//! todo
+use anyhow::Result;
+pub(crate) fn run() -> Result<()> { Ok(()) }
