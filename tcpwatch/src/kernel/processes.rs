@@ -43,6 +43,13 @@ pub fn check(pid: u32) -> Result<(), PidError> {
     Ok(())
 }
 
+/// Whether a pidfd is readable: also a zombie has ended.
+fn has_ended(fd: &OwnedFd) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
+}
+
 /// Descriptors of processes, which become readable when the process ends.
 #[derive(Default)]
 pub struct Watch {
@@ -58,8 +65,11 @@ impl Watch {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
             Some(Ok(fd)) => {
-                self.alive.insert(pid, fd);
-                true
+                let alive = !has_ended(&fd);
+                if alive {
+                    self.alive.insert(pid, fd);
+                }
+                alive
             }
             // Out of descriptors is not the end of the process.
             Some(Err(rustix::io::Errno::SRCH)) | None => false,

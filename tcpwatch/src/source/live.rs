@@ -77,7 +77,7 @@ pub fn command(args: &LiveArgs) -> Outcome {
 }
 
 fn announce(path: &Path) -> Result<()> {
-    std::fs::write(path, "").with_context(|| format!("create {}", path.display()))
+    std::fs::write(path, "ready\n").with_context(|| format!("create {}", path.display()))
 }
 
 /// Watches until a signal, the duration, or the end of every watched process. `ready` is called
@@ -192,15 +192,15 @@ impl<'a> Watcher<'a> {
     /// One round: ended processes, the ring, losses, deadlines, a pass if one is due.
     fn step(&mut self) -> Result<()> {
         let mark = clock::mark();
-        let ended = self.processes.ended();
-        self.drain()?;
-        for pid in ended {
+        // Before the transitions: a process that is gone owns none of them any more.
+        for pid in self.processes.ended() {
             if self.targets.contains(&pid) {
                 self.targets.retain(|&target| target != pid);
                 say(&format!("tcpwatch: process {pid} has ended"));
             }
             self.pipeline.push(Input::Exited { at: mark.mono, pid })?;
         }
+        self.drain()?;
         self.count_lost()?;
         let due = self.pipeline.next_deadline().is_some_and(|deadline| deadline <= mark.mono);
         if due || mark.mono.since(self.marked) >= CLOCK_EVERY {
@@ -221,14 +221,12 @@ impl<'a> Watcher<'a> {
     fn drain(&mut self) -> Result<()> {
         loop {
             let empty = self.fill_batch();
-            let mut saw_listener = false;
             for transition in std::mem::take(&mut self.batch) {
-                saw_listener |= transition.new == State::Listen;
                 self.settle(&transition)?;
                 self.pipeline.push(Input::Transition(transition))?;
-            }
-            if saw_listener {
-                self.watch_listening_processes()?;
+                if transition.new == State::Listen {
+                    self.watch_listening_processes()?;
+                }
             }
             if empty {
                 return Ok(());

@@ -1,0 +1,60 @@
+//! Nothing is lost unseen.
+
+use rustix::process::Signal;
+
+use crate::{
+    Test,
+    peers::{Kind, listen, pair, read_to_end},
+    watch::Watch,
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("full_speed_without_loss", full_speed),
+        Test::new("a_tiny_ring_loses_exactly_what_it_says", tiny_ring),
+    ]
+}
+
+/// A connection makes ten transitions, a listener two.
+const PER_CONNECTION: usize = 10;
+
+fn churn(connections: usize) {
+    let listener = listen(Kind::V4);
+    for _ in 0..connections {
+        let (client, mut server) = pair(Kind::V4, &listener);
+        drop(client);
+        read_to_end(&mut server);
+    }
+}
+
+fn full_speed() {
+    const CONNECTIONS: usize = 10_000;
+    let (watch, mut file) = Watch::start_to_file(&[]);
+    churn(CONNECTIONS);
+    let done = watch.stop_and_read(&mut file);
+    assert_eq!(done.summary()["lost"], 0);
+    assert_eq!(done.of("transition").len(), CONNECTIONS * PER_CONNECTION + 2);
+    // No socket skips a state: each transition starts where the one before ended.
+    let mut last = std::collections::HashMap::new();
+    for t in done.of("transition") {
+        if let Some(previous) = last.insert(t["socket"].as_u64(), t["new"].clone()) {
+            assert_eq!(previous, t["old"], "{t}");
+        }
+    }
+}
+
+/// tcpwatch stands still while a ring of 4 KiB fills: what it does not get, it counts.
+fn tiny_ring() {
+    const CONNECTIONS: usize = 200;
+    let (watch, mut file) = Watch::start_to_file(&["--ring-size", "4096"]);
+    watch.signal(Signal::STOP);
+    churn(CONNECTIONS);
+    watch.signal(Signal::CONT);
+    let done = watch.stop_and_read(&mut file);
+    let seen = done.of("transition").len() as u64;
+    let lost = done.summary()["lost"].as_u64().unwrap();
+    assert!(lost > 0, "the ring was large enough after all");
+    assert_eq!(seen + lost, (CONNECTIONS * PER_CONNECTION + 2) as u64);
+    let told: u64 = done.of("lost").iter().map(|line| line["count"].as_u64().unwrap()).sum();
+    assert_eq!(told, lost, "every loss has a record");
+}

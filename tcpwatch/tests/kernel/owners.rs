@@ -1,0 +1,233 @@
+//! Whose socket it is: never a process that does not exist, never one that is unrelated.
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::{
+    Test,
+    peers::{Kind, Program, listen, pair},
+    watch::Watch,
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("a_prefork_workers_socket_is_the_workers", prefork),
+        Test::new("pid_of_a_worker_shows_what_the_worker_accepted", pid_of_a_worker),
+        Test::new("a_daemon_that_forked_after_listen_is_named", daemonised),
+        Test::new("an_inherited_fd_names_its_holder", inherited),
+        Test::new("a_clients_owner_is_who_connected", client),
+        Test::new("the_watch_ends_with_its_process", ends_with_process),
+        Test::new("sigterm_ends_in_a_summary", sigterm),
+    ]
+}
+
+/// Two workers share the master's listener. On a line with a worker's number that worker accepts
+/// one connection and keeps it.
+const PREFORK: &str = r"
+import os, socket, sys
+s = socket.create_server(('127.0.0.1', 0))
+pipes, pids = [], []
+for _ in range(2):
+    r, w = os.pipe()
+    r2, w2 = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        kept = []
+        while os.read(r, 1):
+            kept.append(s.accept()[0])
+            os.write(w2, b'k')
+        os._exit(0)
+    pipes.append((w, r2))
+    pids.append(pid)
+print(s.getsockname()[1], *pids)
+for line in sys.stdin:
+    w, r2 = pipes[int(line)]
+    os.write(w, b'a')
+    os.read(r2, 1)
+    print('accepted')
+for pid in pids:
+    os.kill(pid, 9)
+";
+
+struct Prefork {
+    program: Program,
+    port: u16,
+    workers: [u32; 2],
+}
+
+impl Prefork {
+    fn start() -> Self {
+        let mut program = Program::start(PREFORK);
+        let line = program.answer();
+        let numbers: Vec<u32> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        let [port, first, second] = numbers[..] else { panic!("{line}") };
+        Self { program, port: u16::try_from(port).unwrap(), workers: [first, second] }
+    }
+
+    /// A client connects and closes; the worker accepts and keeps the connection.
+    fn leak_in(&mut self, worker: usize) {
+        drop(std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap());
+        assert_eq!(self.program.tell(&worker.to_string()), "accepted");
+    }
+}
+
+fn prefork() {
+    let mut watch = Watch::start(&["--linger", "500ms"]);
+    let mut server = Prefork::start();
+    let master = server.program.pid();
+    server.leak_in(1);
+    let finding = watch.finding("open");
+    assert_eq!(finding["owner"], json!({"pid": server.workers[1], "comm": "python3", "how": "fd"}));
+    assert_eq!(finding["holders"].as_array().unwrap().len(), 1);
+    server.leak_in(0);
+    let finding = watch.finding("open");
+    assert_eq!(finding["owner"]["pid"], server.workers[0]);
+    let done = watch.stop();
+    for t in done.of("transition") {
+        let known = [u64::from(master), server.workers[0].into(), server.workers[1].into(), std::process::id().into()];
+        let pid = t["owner"]["pid"].as_u64();
+        assert!(pid.is_none_or(|pid| known.contains(&pid)), "{t}");
+        if t["owner"]["how"] == "listener" {
+            assert_eq!(t["owner"]["pid"], master, "{t}");
+        }
+    }
+}
+
+fn pid_of_a_worker() {
+    let mut server = Prefork::start();
+    let [mine, other] = server.workers;
+    let mut watch = Watch::start(&["-p", &mine.to_string(), "--linger", "500ms"]);
+    server.leak_in(1);
+    server.leak_in(0);
+    server.leak_in(1);
+    let finding = watch.finding("open");
+    assert_eq!(finding["owner"]["pid"], mine);
+    let done = watch.stop();
+    assert!(!done.of("transition").is_empty(), "the worker's transitions are shown");
+    let sockets: std::collections::BTreeSet<u64> =
+        done.of("transition").iter().map(|t| t["socket"].as_u64().unwrap()).collect();
+    assert_eq!(sockets.len(), 1, "only the one this worker accepted: {:#?}", done.lines);
+    assert_eq!(done.of("finding").len(), 1);
+    let _ = other;
+}
+
+/// A daemon: the process that called listen is gone before anybody connects.
+const DAEMON: &str = r"
+import os, socket, sys
+s = socket.create_server(('127.0.0.1', 0))
+r, w = os.pipe()
+first = os.fork()
+if first == 0:
+    s2 = s
+    os.read(r, 1)          # until the caller of listen is told to go
+    print(s.getsockname()[1], os.getpid(), flush=True)
+    kept = [s.accept()[0] for _ in range(2)]
+    print('accepted', flush=True)
+    sys.stdin.readline()
+    os._exit(0)
+os.write(w, b'x')
+os._exit(0)
+";
+
+fn daemonised() {
+    let mut watch = Watch::start(&["--linger", "300ms"]);
+    let mut program = Program::start(DAEMON);
+    let caller = program.pid();
+    let line = program.answer();
+    let (port, daemon) = line.split_once(' ').unwrap();
+    let daemon: u32 = daemon.parse().unwrap();
+    let port: u16 = port.parse().unwrap();
+    while std::fs::metadata(format!("/proc/{caller}/fd/0")).is_ok() {
+        std::thread::yield_now();
+    }
+    for _ in 0..2 {
+        drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+    }
+    assert_eq!(program.answer(), "accepted");
+    for _ in 0..2 {
+        assert_eq!(watch.finding("open")["owner"]["pid"], daemon);
+    }
+    let done = watch.stop();
+    let of_children: Vec<_> = done
+        .of("transition")
+        .into_iter()
+        .filter(|t| t["local"]["port"] == port && t["old"] != "CLOSE" && t["remote"]["port"] != 0)
+        .collect();
+    assert!(!of_children.is_empty());
+    for t in of_children {
+        assert_ne!(t["owner"]["pid"], caller, "that process is gone: {t}");
+    }
+    assert_eq!(program.tell(""), "");
+}
+
+/// The parent opens a connection, a child inherits it, the parent closes its copy.
+const INHERITED: &str = r"
+import os, socket, sys
+s = socket.create_connection(('127.0.0.1', int(sys.stdin.readline())))
+r, w = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.read(r, 1)
+    os._exit(0)
+print(pid, flush=True)
+sys.stdin.readline()
+s.close()
+print('closed', flush=True)
+sys.stdin.readline()
+os.write(w, b'x')
+";
+
+fn inherited() {
+    let mut watch = Watch::start(&["--linger", "300ms"]);
+    let listener = listen(Kind::V4);
+    let mut program = Program::start(INHERITED);
+    let child: u32 = program.tell(&listener.local_addr().unwrap().port().to_string()).parse().unwrap();
+    let (server, _) = listener.accept().unwrap();
+    drop(server);
+    let finding = watch.finding("open");
+    assert_eq!((&finding["verdict"], &finding["role"]), (&json!("inherited"), &json!("client")));
+    let pids: Vec<_> = finding["holders"].as_array().unwrap().iter().map(|h| h["pid"].clone()).collect();
+    assert_eq!(pids, [json!(program.pid()), json!(child)]);
+    assert_eq!(program.tell(""), "closed");
+    let still = watch.until("one holder", |f| {
+        f["type"] == "finding" && f["holders"].as_array().unwrap().len() == 1
+    });
+    assert_eq!((&still["verdict"], &still["holders"][0]["pid"]), (&json!("inherited"), &json!(child)));
+    assert_eq!(still["owner"], json!({"pid": child, "comm": "python3", "how": "fd"}));
+}
+
+fn client() {
+    let mut watch = Watch::start(&["--linger", "300ms"]);
+    let listener = listen(Kind::V4);
+    let (client, server) = pair(Kind::V4, &listener);
+    drop(server);
+    let finding = watch.finding("open");
+    assert_eq!((&finding["role"], &finding["owner"]["how"]), (&json!("client"), &json!("connect")));
+    assert_eq!(finding["owner"]["pid"], std::process::id());
+    drop(client);
+}
+
+fn ends_with_process() {
+    let server = Prefork::start();
+    let pid = server.program.pid();
+    let watch = Watch::start(&["-p", &pid.to_string()]);
+    server.program.kill();
+    let done = watch.wait();
+    assert!(done.status.success());
+    assert!(done.stderr.contains(&format!("process {pid} has ended")), "{}", done.stderr);
+    done.summary();
+    for worker in server.workers {
+        let _ = rustix::process::kill_process(
+            rustix::process::Pid::from_raw(worker.cast_signed()).unwrap(),
+            Signal::KILL,
+        );
+    }
+}
+
+fn sigterm() {
+    let watch = Watch::start(&[]);
+    watch.signal(Signal::TERM);
+    let done = watch.wait();
+    assert_eq!(done.status.code(), Some(0));
+    done.summary();
+}

@@ -1,0 +1,125 @@
+//! Real sockets and real programs on loopback, in this test's own network namespace.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// A fresh network namespace for this thread, loopback up.
+pub(crate) fn enter_new_namespace() {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(status.is_ok_and(|status| status.success()), "ip (iproute2) is needed");
+}
+
+/// Which kind of address a pair of sockets uses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    V4,
+    V6,
+    Mapped,
+    Mptcp,
+}
+
+pub(crate) fn listen(kind: Kind) -> TcpListener {
+    let (domain, ip): (Domain, std::net::IpAddr) = match kind {
+        Kind::V4 | Kind::Mptcp => (Domain::IPV4, Ipv4Addr::LOCALHOST.into()),
+        Kind::V6 => (Domain::IPV6, Ipv6Addr::LOCALHOST.into()),
+        Kind::Mapped => (Domain::IPV6, Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let protocol = if kind == Kind::Mptcp { Protocol::MPTCP } else { Protocol::TCP };
+    let socket = Socket::new(domain, Type::STREAM, Some(protocol)).unwrap();
+    socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+    socket.listen(128).unwrap();
+    socket.into()
+}
+
+pub(crate) fn connect(kind: Kind, listener: &TcpListener) -> TcpStream {
+    let port = listener.local_addr().unwrap().port();
+    let ip: std::net::IpAddr = if kind == Kind::V6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+    let (domain, protocol) = match kind {
+        Kind::V6 => (Domain::IPV6, Protocol::TCP),
+        Kind::Mptcp => (Domain::IPV4, Protocol::MPTCP),
+        Kind::V4 | Kind::Mapped => (Domain::IPV4, Protocol::TCP),
+    };
+    let socket = Socket::new(domain, Type::STREAM, Some(protocol)).unwrap();
+    socket.connect(&SocketAddr::new(ip, port).into()).unwrap();
+    socket.into()
+}
+
+/// A connected pair: (client, server).
+pub(crate) fn pair(kind: Kind, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let client = connect(kind, listener);
+    let (server, _) = listener.accept().unwrap();
+    (client, server)
+}
+
+pub(crate) fn port(stream: &TcpStream) -> u16 {
+    stream.local_addr().unwrap().port()
+}
+
+/// Reads to the end, so that the FIN has been seen.
+pub(crate) fn read_to_end(stream: &mut TcpStream) {
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// Closes with a reset.
+pub(crate) fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// A Python program that is told what to do line by line and answers line by line.
+pub(crate) struct Program {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Program {
+    pub(crate) fn start(source: &str) -> Self {
+        let mut child = Command::new("python3")
+            .args(["-u", "-c", source])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is needed");
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, input, output }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line it prints.
+    pub(crate) fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Tells it to go on, and returns its answer.
+    pub(crate) fn tell(&mut self, line: &str) -> String {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+        self.answer()
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
