@@ -67,7 +67,8 @@ fn matters_to_findings(sk: Ptr, old: u32, new: u32, actor: u32) -> bool {
     if new == state::CLOSE_WAIT || old == state::CLOSE_WAIT {
         return true;
     }
-    let was_connected = !matches!(old, state::SYN_SENT | state::SYN_RECV | state::LISTEN | state::CLOSE);
+    let was_connected =
+        !matches!(old, state::SYN_SENT | state::SYN_RECV | state::LISTEN | state::CLOSE);
     new == state::CLOSE
         && was_connected
         && actor == 0
@@ -87,7 +88,8 @@ fn family_passes(sk: Ptr, filters: u32) -> bool {
 
 #[inline(always)]
 fn is_v4_mapped(addr: &[u8; 16]) -> bool {
-    u64::from_ne_bytes([addr[0], addr[1], addr[2], addr[3], addr[4], addr[5], addr[6], addr[7]]) == 0
+    u64::from_ne_bytes([addr[0], addr[1], addr[2], addr[3], addr[4], addr[5], addr[6], addr[7]])
+        == 0
         && u32::from_ne_bytes([addr[8], addr[9], addr[10], addr[11]]) == 0xffff_0000_u32
 }
 
@@ -106,4 +108,3 @@ fn owner_passes(known: &Remembered, actor: u32) -> bool {
         || is_watched(known.owner_pid)
         || is_watched(actor)
 }
-

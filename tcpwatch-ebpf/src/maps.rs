@@ -4,14 +4,10 @@ use core::{arch::asm, ffi::c_void, ptr::null};
 
 use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
-    helpers::generated::{
-        bpf_get_smp_processor_id, bpf_ringbuf_query, bpf_sk_storage_get,
-    },
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_query, bpf_sk_storage_get},
     macros::btf_map,
 };
-use tcpwatch_common::{
-    COMM_LEN, COUNTER_COUNT, Counter, PassSetting, RawTransition, Setting,
-};
+use tcpwatch_common::{COMM_LEN, COUNTER_COUNT, Counter, PassSetting, RawTransition, Setting};
 
 use crate::kernel::{Ptr, setting};
 
@@ -113,7 +109,9 @@ pub fn remembered(sk: Ptr) -> Option<&'static mut Remembered> {
 #[inline(always)]
 fn fetch_add(slot: *mut u64, amount: u64) -> u64 {
     let mut value = amount;
-    unsafe { asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) value, in(reg) slot) };
+    unsafe {
+        asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) value, in(reg) slot)
+    };
     value
 }
 

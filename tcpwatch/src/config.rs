@@ -18,8 +18,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| "use a number with a unit, such as 30s, 500ms or 2m".to_owned())?;
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "use a number with a unit, such as 30s, 500ms or 2m".to_owned())?;
     Duration::try_from(span).map_err(|_| "a time cannot be negative".to_owned())
 }
 
@@ -76,9 +77,10 @@ fn netns(text: &str) -> Result<u32> {
     let inode = fs::metadata(&path)
         .with_context(|| format!("no network namespace '{text}': give an inode, a path such as /proc/PID/ns/net, or a name in /run/netns"))?
         .ino();
-    u32::try_from(inode).ok().filter(|_| path_is_namespace(&path)).with_context(|| {
-        format!("'{path}' is a file, but not a network namespace")
-    })
+    u32::try_from(inode)
+        .ok()
+        .filter(|_| path_is_namespace(&path))
+        .with_context(|| format!("'{path}' is a file, but not a network namespace"))
 }
 
 /// Namespaces live on nsfs; anything else would match no socket, silently.
@@ -120,7 +122,14 @@ mod tests {
 
     #[test]
     fn times_are_read_as_people_write_them() {
-        let cases = [("30s", 30_000), ("500ms", 500), ("2m", 120_000), ("1h30m", 5_400_000), ("5", 5000), ("0s", 0)];
+        let cases = [
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1h30m", 5_400_000),
+            ("5", 5000),
+            ("0s", 0),
+        ];
         for (text, ms) in cases {
             assert_eq!(duration(text).unwrap(), Duration::from_millis(ms), "{text}");
         }

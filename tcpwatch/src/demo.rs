@@ -44,8 +44,18 @@ pub fn command(args: &DemoArgs) -> Outcome {
     ));
     let filter = Filter { pids: [pid].into(), ..Filter::default() };
     let live = Live {
-        plan: Plan { filter: filter.clone(), findings_only: false, ring_bytes: 1 << 20, exact_accept: true },
-        rules: Rules { linger: LINGER.into(), filter, findings_only: false, include_half_open: false },
+        plan: Plan {
+            filter: filter.clone(),
+            findings_only: false,
+            ring_bytes: 1 << 20,
+            exact_accept: true,
+        },
+        rules: Rules {
+            linger: LINGER.into(),
+            filter,
+            findings_only: false,
+            include_half_open: false,
+        },
         duration: Some(AT_MOST),
     };
     let mut sink = output::sink(&OutputArgs { json: args.json, ..OutputArgs::default() });

@@ -75,7 +75,11 @@ fn kernel(report: &mut Report<impl Write>) -> Result<()> {
     let release = sysctl("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned());
     report.line(Mark::Good, "kernel", &format!("Linux {release}"))?;
     if let Some(value) = sysctl("/proc/sys/kernel/unprivileged_bpf_disabled") {
-        report.line(Mark::Note, "unprivileged BPF", &format!("unprivileged_bpf_disabled = {value}"))?;
+        report.line(
+            Mark::Note,
+            "unprivileged BPF",
+            &format!("unprivileged_bpf_disabled = {value}"),
+        )?;
     }
     if let Some(text) = sysctl("/sys/kernel/security/lockdown") {
         report.line(Mark::Note, "lockdown", &text)?;
@@ -111,7 +115,11 @@ fn fields(report: &mut Report<impl Write>, verbose: bool) -> Result<()> {
     let btf = match Btf::read(Path::new(VMLINUX)) {
         Ok(btf) => btf,
         Err(error) => {
-            report.line(Mark::Bad, "BTF", &format!("{error}; the kernel needs CONFIG_DEBUG_INFO_BTF"))?;
+            report.line(
+                Mark::Bad,
+                "BTF",
+                &format!("{error}; the kernel needs CONFIG_DEBUG_INFO_BTF"),
+            )?;
             return Ok(());
         }
     };
@@ -122,14 +130,24 @@ fn fields(report: &mut Report<impl Write>, verbose: bool) -> Result<()> {
     for (spec, at) in layout.fields() {
         let name = format!("{}::{}", spec.structure, spec.path);
         match at {
-            Some(at) if verbose => report.line(Mark::Good, "", &format!("{name} at {at}, {} bytes", spec.size))?,
+            Some(at) if verbose => {
+                report.line(Mark::Good, "", &format!("{name} at {at}, {} bytes", spec.size))?
+            }
             Some(_) => {}
-            None if spec.need == Need::Required => report.line(Mark::Bad, "", &format!("{name} is missing"))?,
-            None => report.line(Mark::Note, "", &format!("{name} is missing; tcpwatch does without"))?,
+            None if spec.need == Need::Required => {
+                report.line(Mark::Bad, "", &format!("{name} is missing"))?
+            }
+            None => {
+                report.line(Mark::Note, "", &format!("{name} is missing; tcpwatch does without"))?
+            }
         }
     }
     if btf.has_struct("mptcp_sock") {
-        report.line(Mark::Good, "MPTCP", "the application's socket is shown, its subflows are not")?;
+        report.line(
+            Mark::Good,
+            "MPTCP",
+            "the application's socket is shown, its subflows are not",
+        )?;
     } else {
         report.line(Mark::Note, "MPTCP", "not in this kernel")?;
     }
@@ -137,7 +155,12 @@ fn fields(report: &mut Report<impl Write>, verbose: bool) -> Result<()> {
 }
 
 fn attach(report: &mut Report<impl Write>) -> Result<()> {
-    let plan = Plan { filter: Filter::default(), findings_only: true, ring_bytes: RING, exact_accept: true };
+    let plan = Plan {
+        filter: Filter::default(),
+        findings_only: true,
+        ring_bytes: RING,
+        exact_accept: true,
+    };
     let (kernel, _ring, mut passes) = match Kernel::attach(&plan) {
         Ok(attached) => attached,
         Err(error) => {
@@ -145,7 +168,11 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
             return Ok(());
         }
     };
-    report.line(Mark::Good, "kernel program", "attached to sock:inet_sock_set_state: every transition, all network namespaces")?;
+    report.line(
+        Mark::Good,
+        "kernel program",
+        "attached to sock:inet_sock_set_state: every transition, all network namespaces",
+    )?;
     match passes.run(Scope::Everything) {
         Ok(seen) => report.line(
             Mark::Good,
@@ -157,11 +184,19 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
     if passes.finds_sockets_without_fd() {
         report.line(Mark::Good, "storage iterator", "sockets nobody has accepted are found")?;
     } else {
-        report.line(Mark::Note, "storage iterator", "not available: never-accepted cannot be told")?;
+        report.line(
+            Mark::Note,
+            "storage iterator",
+            "not available: never-accepted cannot be told",
+        )?;
     }
     match &kernel.accept {
         AcceptProbe::Attached => {
-            report.line(Mark::Good, "exact acceptor", "fexit/inet_csk_accept: the owner of an accepted socket is exact")?;
+            report.line(
+                Mark::Good,
+                "exact acceptor",
+                "fexit/inet_csk_accept: the owner of an accepted socket is exact",
+            )?;
         }
         AcceptProbe::Refused(why) => {
             report.line(
@@ -171,6 +206,10 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
             )?;
         }
     }
-    report.line(Mark::Note, "ring buffer", &format!("{} MiB by default (--ring-size)", RING >> 20))?;
+    report.line(
+        Mark::Note,
+        "ring buffer",
+        &format!("{} MiB by default (--ring-size)", RING >> 20),
+    )?;
     Ok(())
 }

@@ -26,7 +26,9 @@ impl From<Exit> for ExitCode {
 /// Says what went wrong on standard error. A reader that went away is not an error.
 pub fn report(error: &anyhow::Error) -> Exit {
     let closed_pipe = error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     });
     if closed_pipe {
         return Exit::Ok;

@@ -54,7 +54,8 @@ pub(crate) fn build() -> Result<()> {
         bpf_linker: toolchain.linker_version.clone(),
     };
     fs::write(object_path(), &object).context("write the object")?;
-    fs::write(record_path(), serde_json::to_string_pretty(&record)? + "\n").context("write its record")?;
+    fs::write(record_path(), serde_json::to_string_pretty(&record)? + "\n")
+        .context("write its record")?;
     println!("{} bytes, built by {} with {}", object.len(), record.rustc, record.bpf_linker);
     Ok(())
 }
@@ -65,16 +66,21 @@ pub(crate) fn check() -> Result<()> {
     let recorded: Recorded = serde_json::from_str(&text).context("read the object's record")?;
     let committed = fs::read(object_path()).context("read the committed object")?;
     if hex(&Sha256::digest(&committed)) != recorded.object {
-        bail!("tcpwatch.bpf.o is not the object that its record describes; run cargo xtask build-ebpf");
+        bail!(
+            "tcpwatch.bpf.o is not the object that its record describes; run cargo xtask build-ebpf"
+        );
     }
     if hash_sources()? != recorded.sources {
         bail!("the kernel sources changed since the object was built; run cargo xtask build-ebpf");
     }
     let toolchain = Toolchain::find(Some(&recorded.rustc))?;
     let built = compile(&toolchain)?;
-    if toolchain.rustc_version == recorded.rustc && toolchain.linker_version == recorded.bpf_linker {
+    if toolchain.rustc_version == recorded.rustc && toolchain.linker_version == recorded.bpf_linker
+    {
         if built != committed {
-            bail!("the recorded toolchain builds other bytes from this source; run cargo xtask build-ebpf");
+            bail!(
+                "the recorded toolchain builds other bytes from this source; run cargo xtask build-ebpf"
+            );
         }
         println!("the committed object is byte for byte what its source builds to");
     } else {
@@ -92,14 +98,10 @@ pub(crate) fn check() -> Result<()> {
 fn compile(toolchain: &Toolchain) -> Result<Vec<u8>> {
     let root = root();
     let target_dir = root.join("target/bpf");
-    let mut flags: Vec<String> = [
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-        "-Ctarget-cpu=v3",
-        "-Ccodegen-units=1",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut flags: Vec<String> =
+        ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3", "-Ccodegen-units=1"]
+            .map(str::to_owned)
+            .to_vec();
     flags.push(format!("-Clinker={}", toolchain.linker.display()));
     for (from, to) in remaps(toolchain, &root) {
         flags.push(format!("--remap-path-prefix={from}={to}"));
@@ -107,7 +109,15 @@ fn compile(toolchain: &Toolchain) -> Result<Vec<u8>> {
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(&root)
-        .args(["build", "--quiet", "--locked", "--release", "-Zbuild-std=core", "--package", "tcpwatch-ebpf"])
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "-Zbuild-std=core",
+            "--package",
+            "tcpwatch-ebpf",
+        ])
         .args(["--target", TARGET, "--target-dir"])
         .arg(&target_dir)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
@@ -124,9 +134,8 @@ fn compile(toolchain: &Toolchain) -> Result<Vec<u8>> {
 
 /// Line information names source files; these keep everybody's directories out of it.
 fn remaps(toolchain: &Toolchain, root: &Path) -> Vec<(String, String)> {
-    let home = std::env::var("CARGO_HOME").unwrap_or_else(|_| {
-        format!("{}/.cargo", std::env::var("HOME").unwrap_or_default())
-    });
+    let home = std::env::var("CARGO_HOME")
+        .unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap_or_default()));
     let mut remaps = Vec::new();
     if let Ok(indexes) = fs::read_dir(format!("{home}/registry/src")) {
         for index in indexes.flatten() {

@@ -62,11 +62,17 @@ fn ended(finding: &Finding) -> String {
     match ending.cause {
         Cause::Closed => format!("closed after {at_least}{linger}{by}"),
         Cause::Aborted => format!("closed with a reset after {at_least}{linger}{by}"),
-        Cause::Reset => format!("reset by {} after {at_least}{linger}; the fd is closed", finding.socket.remote),
+        Cause::Reset => {
+            format!("reset by {} after {at_least}{linger}; the fd is closed", finding.socket.remote)
+        }
         Cause::TimedOut => format!("timed out after {at_least}{linger}; the fd is closed"),
-        Cause::Destroyed => format!("destroyed (as by ss -K) after {at_least}{linger}; the fd is closed"),
+        Cause::Destroyed => {
+            format!("destroyed (as by ss -K) after {at_least}{linger}; the fd is closed")
+        }
         Cause::ListenerClosed => format!("its listener was closed after {at_least}{linger}"),
-        Cause::FdClosed => format!("the fd was closed, at the latest {linger} after the connection ended"),
+        Cause::FdClosed => {
+            format!("the fd was closed; it had lingered for at most {linger}")
+        }
         Cause::Gone => format!("gone after at most {linger}; its end was not seen"),
     }
 }
@@ -76,7 +82,9 @@ fn never_accepted(finding: &Finding) -> String {
     let linger = finding.linger;
     let at_least = if finding.at_least { "at least " } else { "" };
     let Some(listener) = &finding.listener else {
-        return format!("{peer} connected and closed {at_least}{linger} ago; nobody has accepted it");
+        return format!(
+            "{peer} connected and closed {at_least}{linger} ago; nobody has accepted it"
+        );
     };
     format!(
         "{} on {} is not accepting: {peer} connected and closed {at_least}{linger} ago and still waits in the queue ({} of {})",

@@ -54,7 +54,9 @@ pub fn escape(bytes: &[u8]) -> String {
             match c {
                 '\\' => out.push_str("\\\\"),
                 c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-                c if c.is_control() || reshapes_text(c) => out.push_str(&c.escape_unicode().to_string()),
+                c if c.is_control() || reshapes_text(c) => {
+                    out.push_str(&c.escape_unicode().to_string())
+                }
                 c => out.push(c),
             }
         }

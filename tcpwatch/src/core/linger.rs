@@ -19,9 +19,16 @@ use super::{
 };
 
 /// How long a due socket waits for a pass before it is shown without confirmation.
-const GRACE: Nanos = Nanos(5_000_000_000);
+const GRACE: Nanos = Nanos(60_000_000_000);
 /// The longest interval between two `still`.
 const LONGEST_INTERVAL: Nanos = Nanos(3_600_000_000_000);
+
+/// What the user was told last.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    verdict: Option<Verdict>,
+    owner: Option<Process>,
+}
 
 /// One lingering socket.
 #[derive(Clone, Debug)]
@@ -37,7 +44,7 @@ struct Lingering {
     deadline: Timestamp,
     interval: Nanos,
     due: bool,
-    shown: Option<Option<Verdict>>,
+    shown: Option<Shown>,
     /// What the present pass has collected.
     seen: Option<Timestamp>,
     holders: Vec<Holder>,
@@ -121,7 +128,18 @@ impl LingerTable {
         None
     }
 
-    fn begin(&mut self, id: SocketId, socket: Socket, state: State, since: Timestamp, at_least: bool) {
+    /// Takes in a socket, unless it lingers already: its first moment counts.
+    fn begin(
+        &mut self,
+        id: SocketId,
+        socket: Socket,
+        state: State,
+        since: Timestamp,
+        at_least: bool,
+    ) {
+        if self.sockets.contains_key(&id) {
+            return;
+        }
         let deadline = since + self.threshold;
         let opener = socket
             .owner
@@ -141,10 +159,7 @@ impl LingerTable {
             seen: None,
             holders: Vec::new(),
         };
-        if let Some(previous) = self.sockets.insert(id, entry) {
-            self.deadlines.remove(&(previous.deadline, id));
-            self.due -= usize::from(previous.due);
-        }
+        self.sockets.insert(id, entry);
         self.deadlines.insert((deadline, id));
     }
 
@@ -166,11 +181,9 @@ impl LingerTable {
         if !lingers {
             return;
         }
-        if !self.sockets.contains_key(&id) {
-            let since = observation.entered.unwrap_or(observation.at);
-            let at_least = observation.entered.is_none();
-            self.begin(id, observation.socket, observation.state, since, at_least);
-        }
+        let since = observation.entered.unwrap_or(observation.at);
+        let at_least = observation.entered.is_none();
+        self.begin(id, observation.socket, observation.state, since, at_least);
         let Some(entry) = self.sockets.get_mut(&id) else { return };
         if entry.seen.is_none() {
             entry.holders.clear();
@@ -246,29 +259,36 @@ impl LingerTable {
         self.due -= usize::from(entry.due);
         entry.due = false;
         correct_owner(entry);
-        entry.expected_acked =
-            entry.socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent));
+        entry.expected_acked = entry.socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent));
         entry.deadline = at + entry.interval;
         entry.interval = entry.interval.doubled().min(LONGEST_INTERVAL);
         self.deadlines.insert((entry.deadline, id));
-        if verdict == Some(Verdict::HalfOpenInUse) && !self.include_half_open && entry.shown.is_none() {
+        if verdict == Some(Verdict::HalfOpenInUse)
+            && !self.include_half_open
+            && entry.shown.is_none()
+        {
             return None;
         }
-        let first = entry.shown.replace(verdict).is_none();
         let owner = entry.socket.owner.map(|owner| owner.process);
+        let before = entry.shown.replace(Shown { verdict, owner });
+        if let Some(before) = before {
+            leave(&mut self.open_by_owner, before.owner);
+        }
         let same_owner = self.open_by_owner.entry(owner).or_default();
-        *same_owner += usize::from(first);
+        *same_owner += 1;
         let never_accepted = verdict == Some(Verdict::NeverAccepted);
         Some(Finding {
             at,
-            status: if first { Status::Open } else { Status::Still },
+            status: if before.is_none() { Status::Open } else { Status::Still },
             verdict,
             state: entry.state,
             linger: at.since(entry.since),
             at_least: entry.at_least,
             socket: entry.socket,
             holders: entry.holders.clone(),
-            listener: listeners.filter(|_| never_accepted).and_then(|known| listener(known, &entry.socket)),
+            listener: listeners
+                .filter(|_| never_accepted)
+                .and_then(|known| listener(known, &entry.socket)),
             ending: None,
             same_owner: *same_owner,
         })
@@ -284,16 +304,10 @@ impl LingerTable {
         let entry = self.sockets.remove(&id)?;
         self.deadlines.remove(&(entry.deadline, id));
         self.due -= usize::from(entry.due);
-        let verdict = entry.shown?;
+        let Shown { verdict, owner } = entry.shown?;
         let mut socket = last.copied().unwrap_or(entry.socket);
         socket.owner = entry.socket.owner;
-        let owner = socket.owner.map(|owner| owner.process);
-        let left = self.open_by_owner.entry(owner).or_default();
-        *left = left.saturating_sub(1);
-        let same_owner = *left;
-        if same_owner == 0 {
-            self.open_by_owner.remove(&owner);
-        }
+        let same_owner = leave(&mut self.open_by_owner, owner);
         Some(Finding {
             at,
             status: Status::Ended,
@@ -310,9 +324,22 @@ impl LingerTable {
     }
 }
 
+/// Takes one from an owner's count of open findings; returns what is left.
+fn leave(counts: &mut FxHashMap<Option<Process>, usize>, owner: Option<Process>) -> usize {
+    let left = counts.get(&owner).map_or(0, |count| count.saturating_sub(1));
+    if left == 0 {
+        counts.remove(&owner);
+    } else {
+        counts.insert(owner, left);
+    }
+    left
+}
+
 /// A dead socket that an iterator finds: closed, with an fd, and once connected.
 fn is_dead(observation: &Observation) -> bool {
-    observation.holder.is_some() && observation.socket.remote.port() != 0 && observation.socket.id.is_some()
+    observation.holder.is_some()
+        && observation.socket.remote.port() != 0
+        && observation.socket.id.is_some()
 }
 
 /// The change leaves a file descriptor behind on a socket without a connection.
@@ -320,10 +347,7 @@ pub fn leaves_fd_open(transition: &Transition) -> bool {
     transition.new == State::Close
         && transition.socket.has_file
         && transition.actor.is_none()
-        && !matches!(
-            transition.old,
-            State::SynSent | State::SynRecv | State::Listen | State::Close
-        )
+        && !matches!(transition.old, State::SynSent | State::SynRecv | State::Listen | State::Close)
 }
 
 /// How `CLOSE_WAIT` ended, from what was so at that moment.

@@ -80,7 +80,8 @@ impl Listeners {
     /// Forgets listeners that closed a while ago: the connections in their queues have closed
     /// after them (net/ipv4/inet_connection_sock.c: inet_csk_listen_stop).
     pub fn forget_closed(&mut self, now: Timestamp) {
-        self.known.retain(|_, known| known.closed.is_none_or(|closed| now.since(closed) < KEEP_CLOSED));
+        self.known
+            .retain(|_, known| known.closed.is_none_or(|closed| now.since(closed) < KEEP_CLOSED));
     }
 
     /// Notes what a pass saw of a listener.
@@ -120,11 +121,10 @@ impl Listeners {
     /// Whether an inherited owner can be named as it stands; if not, a pass is needed first.
     pub fn can_settle(&self, socket: &Socket) -> bool {
         match (socket.owner, socket.listener) {
-            (Some(Owner { how: How::Listener, .. }), Some(id)) => {
-                self.known.get(&id).is_some_and(|known| {
-                    known.caller.is_some() || !known.holders.is_empty()
-                })
-            }
+            (Some(Owner { how: How::Listener, .. }), Some(id)) => self
+                .known
+                .get(&id)
+                .is_some_and(|known| known.caller.is_some() || !known.holders.is_empty()),
             _ => true,
         }
     }

@@ -246,9 +246,9 @@ impl<'a> Pipeline<'a> {
 }
 
 fn is_inherited_by_watched(filter: &Filter, socket: &Socket) -> bool {
-    socket.owner.is_some_and(|owner| {
-        owner.how == How::Listener && filter.pids.contains(&owner.process.pid)
-    })
+    socket
+        .owner
+        .is_some_and(|owner| owner.how == How::Listener && filter.pids.contains(&owner.process.pid))
 }
 
 /// States in which sockets linger, and `LISTEN`, as a mask for [`Scope::Lingering`].

@@ -44,11 +44,8 @@ impl Settler {
             return vec![transition];
         }
         let Some(id) = transition.socket.id else { return Vec::new() };
-        let claim = if self.watched.contains(&id) {
-            Claim::Watched
-        } else {
-            claim(filter, &transition)
-        };
+        let claim =
+            if self.watched.contains(&id) { Claim::Watched } else { claim(filter, &transition) };
         let over = transition.new == State::Close;
         match claim {
             Claim::Watched => {

@@ -104,7 +104,11 @@ impl FromStr for State {
         };
         Self::ALL.into_iter().find(|state| state.name() == name).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|state| state.name()).collect();
-            format!("no TCP state is called '{}'; there are {}", text.escape_default(), names.join(", "))
+            format!(
+                "no TCP state is called '{}'; there are {}",
+                text.escape_default(),
+                names.join(", ")
+            )
         })
     }
 }

@@ -88,7 +88,8 @@ impl Btf {
         while at < end {
             let info = word(at + 4).ok_or("a type is cut")?;
             types.push(u32::try_from(at).map_err(|_| "it is too large")?);
-            at += 12 + trailing(kind(info), vlen(info)).ok_or("it has a kind of type we do not know")?;
+            at += 12
+                + trailing(kind(info), vlen(info)).ok_or("it has a kind of type we do not know")?;
         }
         Ok(Self { data, types, strings })
     }
@@ -191,9 +192,10 @@ impl Btf {
         let count = u32::try_from(self.types.len()).unwrap_or(u32::MAX);
         (1..=count).filter(move |&id| {
             self.info(id).is_some_and(|info| kind(info) == wanted)
-                && self.at(id).and_then(|at| word(&self.data, at)).is_some_and(|at| {
-                    self.string(at) == name.as_bytes()
-                })
+                && self
+                    .at(id)
+                    .and_then(|at| word(&self.data, at))
+                    .is_some_and(|at| self.string(at) == name.as_bytes())
         })
     }
 
@@ -253,7 +255,8 @@ mod tests {
         let strings = b"\0int\0outer\0a\0b\0c\0d\0short\0char\0long\0";
         let name = |text: &str| {
             let needle = [b"\0", text.as_bytes(), b"\0"].concat();
-            u32::try_from(strings.windows(needle.len()).position(|w| w == needle).unwrap() + 1).unwrap()
+            u32::try_from(strings.windows(needle.len()).position(|w| w == needle).unwrap() + 1)
+                .unwrap()
         };
         let info = |kind: u32, vlen: u32| kind << 24 | vlen;
         let mut types: Vec<u32> = Vec::new();

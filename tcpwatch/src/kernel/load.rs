@@ -129,7 +129,8 @@ impl Kernel {
     /// Transitions that found the ring full, or were missed because the program was interrupted
     /// by itself.
     pub fn lost(&self) -> Result<u64> {
-        let full = self.counters.get(&(Counter::Lost as u32), 0).context("read the loss counter")?;
+        let full =
+            self.counters.get(&(Counter::Lost as u32), 0).context("read the loss counter")?;
         Ok(full.iter().sum::<u64>() + self.fdinfo("recursion_misses").unwrap_or(0))
     }
 
@@ -181,11 +182,17 @@ impl Kernel {
 /// Features that the kernel must have, by what its BTF describes.
 fn require(btf: &Btf) -> Result<()> {
     let features = [
-        (btf.has_typedef("btf_trace_inet_sock_set_state"), "the tracepoint sock:inet_sock_set_state"),
+        (
+            btf.has_typedef("btf_trace_inet_sock_set_state"),
+            "the tracepoint sock:inet_sock_set_state",
+        ),
         (btf.has_function("bpf_iter_task_file"), "the task_file iterator (5.8)"),
         (btf.has_function("bpf_sock_from_file"), "bpf_sock_from_file (5.11)"),
         (btf.has_struct("bpf_ringbuf"), "BPF ring buffers (5.8)"),
-        (btf.has_function("bpf_get_socket_ptr_cookie"), "socket cookies in tracing programs (5.12)"),
+        (
+            btf.has_function("bpf_get_socket_ptr_cookie"),
+            "socket cookies in tracing programs (5.12)",
+        ),
     ];
     let missing: Vec<_> =
         features.iter().filter(|(there, _)| !there).map(|&(_, what)| what).collect();
@@ -254,7 +261,10 @@ fn fill_sets(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
 
 fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
     let task_file: &mut Iter = program(ebpf, name::PROG_TASK_FILE)?;
-    task_file.load("task_file", types).map_err(refused).context("the kernel refuses the task_file iterator")?;
+    task_file
+        .load("task_file", types)
+        .map_err(refused)
+        .context("the kernel refuses the task_file iterator")?;
     let task_file = sys::link_iterator(task_file.fd()?.as_fd(), None)
         .context("attach the task_file iterator")?;
     let sockets = match map(ebpf, name::SOCKETS)? {
@@ -306,7 +316,9 @@ fn refused(error: ProgramError) -> anyhow::Error {
         .lines()
         .filter(|line| {
             let line = line.trim();
-            !["verification time", "stack depth", "processed", ";"].iter().any(|n| line.starts_with(n))
+            !["verification time", "stack depth", "processed", ";"]
+                .iter()
+                .any(|n| line.starts_with(n))
         })
         .collect();
     let words = words[words.len().saturating_sub(LAST_WORDS)..].join(" | ");

@@ -9,11 +9,7 @@ use aya::maps::{Array, MapData};
 use tcpwatch_common::{PassSetting, RawObserved};
 
 use super::sys;
-use crate::core::{
-    input::Scope,
-    pipeline::scope_states,
-    socket::SocketId,
-};
+use crate::core::{input::Scope, pipeline::scope_states, socket::SocketId};
 use crate::{core::input::Observation, decode};
 
 /// The iterators, ready to run. They need no further privilege.
@@ -38,7 +34,8 @@ impl Passes {
             let held: rustc_hash::FxHashSet<Option<SocketId>> =
                 observations.iter().map(|seen| seen.socket.id).collect();
             let without_fd = read(storage)?;
-            observations.extend(without_fd.into_iter().filter(|seen| !held.contains(&seen.socket.id)));
+            observations
+                .extend(without_fd.into_iter().filter(|seen| !held.contains(&seen.socket.id)));
         }
         Ok(observations)
     }

@@ -44,9 +44,8 @@ fn raw(fd: impl AsFd) -> u32 {
 fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is a live `#[repr(C)]` struct and its exact size is passed; the kernel only
     // reads it. Pointers inside it are those of the callers below, who keep the target alive.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
     let fd = i32::try_from(result).unwrap_or(-1);
     if fd < 0 {
         return Err(io::Error::last_os_error());

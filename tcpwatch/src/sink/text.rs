@@ -107,8 +107,22 @@ impl<W: Write> TextSink<W> {
             Columns::Wide => write!(
                 line,
                 "{:<7} {:<15} {:<8} {:<21}    {:<21} {:<11} -> {:<11} {:>11} {:>10} {:>6} {:>10} {:>10} {:>8} {:>8} {:>4} {:<5}",
-                "PID", "COMM", "HOW", "LOCAL", "REMOTE", "OLD", "NEW", "MS", "NETNS", "UID",
-                "RX", "TX", "UNREAD", "UNSENT", "ERR", "PROTO"
+                "PID",
+                "COMM",
+                "HOW",
+                "LOCAL",
+                "REMOTE",
+                "OLD",
+                "NEW",
+                "MS",
+                "NETNS",
+                "UID",
+                "RX",
+                "TX",
+                "UNREAD",
+                "UNSENT",
+                "ERR",
+                "PROTO"
             ),
         };
         writeln!(self.out, "{line}")
@@ -246,8 +260,11 @@ pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
         writeln!(out, "  now:     {}", counts(&s.now))?;
     }
     if !s.verdicts.is_empty() {
-        let verdicts: Vec<_> =
-            s.verdicts.iter().map(|(verdict, count)| format!("{} {count}", verdict.word())).collect();
+        let verdicts: Vec<_> = s
+            .verdicts
+            .iter()
+            .map(|(verdict, count)| format!("{} {count}", verdict.word()))
+            .collect();
         writeln!(out, "  verdicts: {}", verdicts.join("  "))?;
     }
     for (owner, count) in &s.owners {

@@ -249,9 +249,11 @@ impl<'a> Watcher<'a> {
 
     /// Looks who holds the listener before a connection is printed under its owner's name.
     fn settle(&mut self, transition: &Transition) -> Result<()> {
-        let inherited =
-            transition.socket.owner.is_some_and(|owner| owner.how == How::Listener);
-        if inherited && !self.pipeline.can_settle(&transition.socket) && clock::now() >= self.rest_until {
+        let inherited = transition.socket.owner.is_some_and(|owner| owner.how == How::Listener);
+        if inherited
+            && !self.pipeline.can_settle(&transition.socket)
+            && clock::now() >= self.rest_until
+        {
             self.pass(Scope::Lingering)?;
             self.watch_listening_processes()?;
         }

@@ -55,7 +55,10 @@ fn not_closed() {
     assert_eq!(still["linger_ns"], 1_500_000_000);
     drop(server);
     let ended = watch.finding("ended");
-    assert_eq!((&ended["ended"]["how"], &ended["ended"]["by"]["pid"]), (&json!("closed"), &json!(us())));
+    assert_eq!(
+        (&ended["ended"]["how"], &ended["ended"]["by"]["pid"]),
+        (&json!("closed"), &json!(us()))
+    );
     let done = watch.stop();
     assert_eq!((&done.summary()["findings"], &done.summary()["ended"]), (&json!(1), &json!(1)));
     assert_eq!(done.summary()["owners"][0]["pid"], us());
@@ -132,7 +135,10 @@ fn aborted() {
     watch.finding("open");
     drop(server);
     let ended = watch.finding("ended");
-    assert_eq!((&ended["ended"]["how"], &ended["ended"]["by"]["pid"]), (&json!("aborted"), &json!(us())));
+    assert_eq!(
+        (&ended["ended"]["how"], &ended["ended"]["by"]["pid"]),
+        (&json!("aborted"), &json!(us()))
+    );
 }
 
 fn half_open_in_use() {
@@ -180,10 +186,8 @@ fn seeded() {
     drop((client, second));
     read_to_end(&mut server);
     let mut watch = Watch::start(&["--linger", "300ms", "-p", &us().to_string()]);
-    let mut verdicts = vec![
-        watch.finding("open")["verdict"].clone(),
-        watch.finding("open")["verdict"].clone(),
-    ];
+    let mut verdicts =
+        vec![watch.finding("open")["verdict"].clone(), watch.finding("open")["verdict"].clone()];
     verdicts.sort_by_key(Value::to_string);
     assert_eq!(verdicts, ["not-closed", "not-reading"]);
     for finding in watch.lines.iter().filter(|line| line["type"] == "finding") {
@@ -209,7 +213,11 @@ fn findings_only() {
     watch.finding("open");
     let (client, mut dying) = pair(Kind::V4, &listener);
     reset(client);
-    assert_eq!(watch.finding("open")["verdict"], "dead-fd", "the reset is among what findings need");
+    assert_eq!(
+        watch.finding("open")["verdict"],
+        "dead-fd",
+        "the reset is among what findings need"
+    );
     let _ = dying.read(&mut [0]);
     drop((server, dying));
     watch.finding("ended");
@@ -278,19 +286,15 @@ input()
 fn hostile_name() {
     let listener = listen(Kind::V4);
     let at = listener.local_addr().unwrap().port();
-    let mut client = Program::start(HOSTILE);
-    let pid = client.pid().to_string();
     for flags in [&["-wT"][..], &["-s"], &["-j"]] {
-        let mut other = Program::start(HOSTILE);
-        let pid = other.pid().to_string();
+        let mut client = Program::start(HOSTILE);
+        let pid = client.pid().to_string();
         let watch = Watch::start_raw(&[flags, &["-p", &pid]].concat());
-        assert_eq!(other.tell(&at.to_string()), "connected");
-        other.kill();
+        assert_eq!(client.tell(&at.to_string()), "connected");
+        client.kill();
         let (text, _) = watch.text();
         let shown = String::from_utf8_lossy(&text);
         assert!(shown.contains("x1b[2J"), "{shown}");
         assert!(!text.contains(&0x1b), "an escape character came through: {shown}");
     }
-    assert_eq!(client.tell(&at.to_string()), "connected");
-    let _ = pid;
 }

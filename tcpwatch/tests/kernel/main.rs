@@ -3,7 +3,10 @@
 //! Without the privilege to load BPF programs the tests show as ignored, never as passed.
 //! Nothing here sleeps to wait for tcpwatch: its output is awaited line by line.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
 mod cost;
+mod errors;
 mod findings;
 mod owners;
 mod peers;
@@ -14,12 +17,14 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let allowed = tcpwatch::kernel::privilege::missing().is_none() && nix::unistd_is_root();
-    let trials = [transitions::tests(), findings::tests(), owners::tests(), cost::tests()]
+    let allowed = tcpwatch::kernel::privilege::missing().is_none()
+        && rustix::process::geteuid().is_root();
+    let trials = [transitions::tests(), findings::tests(), owners::tests(), errors::tests(), cost::tests()]
         .into_iter()
         .flatten()
         .map(|test| {
-            Trial::test(test.name, move || run(test.body)).with_ignored_flag(!allowed || !(test.possible)())
+            Trial::test(test.name, move || run(test.body))
+                .with_ignored_flag(!allowed || !(test.possible)())
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
@@ -57,11 +62,4 @@ fn run(body: fn()) -> Result<(), Failed> {
             .unwrap_or("panicked");
         Failed::from(text)
     })
-}
-
-mod nix {
-    /// Namespaces need more than BPF does.
-    pub(super) fn unistd_is_root() -> bool {
-        rustix::process::geteuid().is_root()
-    }
 }

@@ -40,7 +40,8 @@ pub(crate) fn listen(kind: Kind) -> TcpListener {
 
 pub(crate) fn connect(kind: Kind, listener: &TcpListener) -> TcpStream {
     let port = listener.local_addr().unwrap().port();
-    let ip: std::net::IpAddr = if kind == Kind::V6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+    let ip: std::net::IpAddr =
+        if kind == Kind::V6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
     let (domain, protocol) = match kind {
         Kind::V6 => (Domain::IPV6, Protocol::TCP),
         Kind::Mptcp => (Domain::IPV4, Protocol::MPTCP),

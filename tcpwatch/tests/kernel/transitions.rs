@@ -1,6 +1,11 @@
 //! Every transition, with the right facts.
 
-use std::{collections::BTreeMap, fs, process::{Command, Stdio}, io::{BufRead as _, BufReader, Write as _}};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, Stdio},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -21,8 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("port_filters_pass_what_is_not_known_yet", port_filters),
         Test::new("family_filters_split_v4_mapped_from_v6", family_filters),
         Test::new("state_filter_shows_what_touches_the_state", state_filter),
-        Test::new("everything_tcpstates_reports_is_reported", tcpstates)
-            .only_if(has_tcpstates),
+        Test::new("everything_tcpstates_reports_is_reported", tcpstates).only_if(has_tcpstates),
         Test::new("the_cookie_is_the_one_ss_prints", cookie),
     ]
 }
@@ -48,11 +52,15 @@ fn both_closes(kind: Kind) {
     let done = watch.stop();
 
     let client_path = done.path(from, at);
-    let expected_client = ["SYN_SENT>ESTABLISHED", "ESTABLISHED>FIN_WAIT1", "FIN_WAIT1>FIN_WAIT2", "FIN_WAIT2>CLOSE"];
+    let expected_client =
+        ["SYN_SENT>ESTABLISHED", "ESTABLISHED>FIN_WAIT1", "FIN_WAIT1>FIN_WAIT2", "FIN_WAIT2>CLOSE"];
     assert!(client_path.ends_with(&expected_client.map(str::to_owned)), "{client_path:?}");
     // Before 6.15 the remote end is not known yet at SYN_RECV.
     let server_path = done.path(at, from);
-    assert!(server_path.ends_with(&SERVER[1..].iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()), "{server_path:?}");
+    assert!(
+        server_path.ends_with(&SERVER[1..].iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()),
+        "{server_path:?}"
+    );
 
     let us = std::process::id();
     for t in done.of("transition") {
@@ -65,14 +73,11 @@ fn both_closes(kind: Kind) {
             assert_eq!(t["remote"]["addr"], addr, "{t}");
         }
     }
-    let closed = done
-        .of("transition")
-        .into_iter()
-        .find(|t| change(t) == "LAST_ACK>CLOSE")
-        .unwrap();
+    let closed = done.of("transition").into_iter().find(|t| change(t) == "LAST_ACK>CLOSE").unwrap();
     assert_eq!(closed["local"]["port"], at, "the local port is known at CLOSE");
     assert!(closed["lifetime_ns"].as_u64().unwrap() > closed["in_state_ns"].as_u64().unwrap());
-    let closing = done.of("transition").into_iter().find(|t| change(t) == "CLOSE_WAIT>LAST_ACK").unwrap();
+    let closing =
+        done.of("transition").into_iter().find(|t| change(t) == "CLOSE_WAIT>LAST_ACK").unwrap();
     assert_eq!(closing["by"]["pid"], us, "who closed it is known");
     assert_eq!(closing["unread"], 0, "the FIN was read");
     let opened = done.of("transition").into_iter().find(|t| change(t) == "CLOSE>SYN_SENT").unwrap();
@@ -204,7 +209,10 @@ fn tcpstates() {
         let listener = &listener;
         scope.spawn(move || {
             let pause = std::time::Duration::from_millis(50);
-            while matches!(stop.recv_timeout(pause), Err(std::sync::mpsc::RecvTimeoutError::Timeout)) {
+            while matches!(
+                stop.recv_timeout(pause),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            ) {
                 drop(pair(Kind::V4, listener));
             }
         });
@@ -244,7 +252,10 @@ fn tcpstates() {
         let words: Vec<_> = line.split_whitespace().rev().collect();
         let [_, new, _, old, rport, _, lport, ..] = words[..] else { continue };
         if [lport, rport].contains(&measured_at.to_string().as_str()) {
-            counts.entry((lport.to_owned(), rport.to_owned(), format!("{old}>{new}"))).or_default().0 += 1;
+            counts
+                .entry((lport.to_owned(), rport.to_owned(), format!("{old}>{new}")))
+                .or_default()
+                .0 += 1;
         }
     }
     other.wait().unwrap();
@@ -272,7 +283,10 @@ fn cookie() {
     let client = connect(Kind::V4, &listener);
     let (server, _) = listener.accept().unwrap();
     let t = watch.transition(at, "ESTABLISHED");
-    let out = Command::new("ss").args(["-tneH", "state", "established", &format!("sport = :{at}")]).output().unwrap();
+    let out = Command::new("ss")
+        .args(["-tneH", "state", "established", &format!("sport = :{at}")])
+        .output()
+        .unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     let sk = text.split_whitespace().find_map(|word| word.strip_prefix("sk:")).unwrap();
     assert_eq!(t["cookie"].as_u64().unwrap(), u64::from_str_radix(sk, 16).unwrap(), "{text}");

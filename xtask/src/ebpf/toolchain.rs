@@ -39,7 +39,9 @@ impl Toolchain {
         let mut lacking = Vec::new();
         for rustc in [Some(PathBuf::from(DEBIAN)), nightly()].into_iter().flatten() {
             let Ok(version) = output(Command::new(&rustc).arg("--version")) else { continue };
-            let Ok(sysroot) = output(Command::new(&rustc).args(["--print", "sysroot"])) else { continue };
+            let Ok(sysroot) = output(Command::new(&rustc).args(["--print", "sysroot"])) else {
+                continue;
+            };
             let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library");
             let version = version.trim().to_owned();
             if library.join("core/src/lib.rs").exists() {
@@ -72,16 +74,18 @@ fn missing(lacking: &[String]) -> String {
 }
 
 fn nightly() -> Option<PathBuf> {
-    let path = output(Command::new("rustup").args(["which", "rustc", "--toolchain", "nightly"])).ok()?;
+    let path =
+        output(Command::new("rustup").args(["which", "rustc", "--toolchain", "nightly"])).ok()?;
     Some(PathBuf::from(path.trim()))
 }
 
 fn linker() -> Option<(PathBuf, String)> {
-    let home = std::env::var("CARGO_HOME").unwrap_or_else(|_| {
-        format!("{}/.cargo", std::env::var("HOME").unwrap_or_default())
-    });
-    [PathBuf::from("bpf-linker"), Path::new(&home).join("bin/bpf-linker")].into_iter().find_map(|path| {
-        let version = output(Command::new(&path).arg("--version")).ok()?;
-        Some((path, version.trim().to_owned()))
-    })
+    let home = std::env::var("CARGO_HOME")
+        .unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap_or_default()));
+    [PathBuf::from("bpf-linker"), Path::new(&home).join("bin/bpf-linker")].into_iter().find_map(
+        |path| {
+            let version = output(Command::new(&path).arg("--version")).ok()?;
+            Some((path, version.trim().to_owned()))
+        },
+    )
 }

@@ -1,0 +1,73 @@
+//! The command line as a user meets it; nothing here needs a privilege.
+
+use std::process::{Command, Output};
+
+fn tcpwatch(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tcpwatch")).args(args).output().expect("tcpwatch runs")
+}
+
+/// Refused with exit code 2, nothing on standard output, and a message that has these words.
+#[track_caller]
+fn refused(args: &[&str], words: &[&str]) {
+    let output = tcpwatch(args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    assert!(output.stdout.is_empty(), "{args:?} wrote to standard output");
+    for word in words {
+        assert!(said.contains(word), "{args:?} does not say '{word}': {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn bad_input_is_refused_with_a_reason() {
+    refused(&["--pid", "4194303"], &["there is no process 4194303"]);
+    refused(&["--pid", "0"], &["0", "--pid"]);
+    refused(&["--pid", "nginx"], &["nginx"]);
+    refused(&["-L", "0"], &["0 is not in 1..=65535"]);
+    refused(&["-D", "65536"], &["65536 is not in 1..=65535"]);
+    refused(&["-4", "-6"], &["cannot be used with"]);
+    refused(&["--json", "--csv"], &["cannot be used with"]);
+    refused(&["-q", "--state", "listen"], &["cannot be used with"]);
+    refused(&["--state", "closewait?"], &["no TCP state is called", "CLOSE_WAIT"]);
+    refused(&["--ring-size", "5000"], &["power of two", "8192"]);
+    refused(&["--linger", "soon"], &["30s"]);
+    refused(&["--netns", "no-such-namespace"], &["no network namespace 'no-such-namespace'"]);
+    refused(&["--netns", "/etc/hostname"], &["not a network namespace"]);
+    refused(&["nonsense"], &["nonsense"]);
+}
+
+#[test]
+fn a_thread_id_names_its_process() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let (stop, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let tid = std::fs::read_link("/proc/thread-self").expect("procfs is mounted");
+        let tid = tid.file_name().map(|name| name.to_string_lossy().into_owned());
+        sender.send(tid.expect("a thread has an id")).expect("the test listens");
+        let _ = wait.recv();
+    });
+    let tid = receiver.recv().expect("the thread tells its id");
+    refused(&["--pid", &tid], &[&format!("use --pid {}", std::process::id())]);
+    drop(stop);
+    thread.join().expect("the thread ends");
+}
+
+#[test]
+fn help_shows_examples_and_every_verb() {
+    let output = tcpwatch(&["--help"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success());
+    for word in ["Examples:", "doctor", "demo", "--pid", "--linger", "--ring-size", "Exit codes"] {
+        assert!(text.contains(word), "--help does not show {word}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let output = tcpwatch(&["--version"]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        format!("tcpwatch {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}

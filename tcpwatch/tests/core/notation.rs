@@ -1,0 +1,161 @@
+//! A short notation for inputs, so that a scenario is a text file.
+//!
+//! ```text
+//! rules linger=30s pid=7
+//! 0.0  tcp #2 ESTABLISHED>CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 owner=web[7]/accept unread=1 inode=9
+//! 30.1 pass lingering
+//! 30.1 see #2 CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 holder=web[7]:4 unread=0 inode=9
+//! 30.2 end
+//! 40   lost 3
+//! 41   exit 7
+//! 42   clock
+//! ```
+
+use std::time::Duration;
+
+use tcpwatch::{
+    config,
+    core::{
+        comm::Comm,
+        filter::Filter,
+        input::{Input, Observation, Scope, Transition},
+        pipeline::Rules,
+        socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
+        state::State,
+        time::{ClockMark, Timestamp},
+    },
+};
+
+pub(crate) fn rules(line: &str) -> Rules {
+    let mut rules = Rules {
+        linger: Duration::from_secs(30).into(),
+        filter: Filter::default(),
+        findings_only: false,
+        include_half_open: false,
+    };
+    for word in line.split_whitespace().skip(1) {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("linger", time) => rules.linger = config::duration(time).unwrap().into(),
+            ("pid", pid) => rules.filter.pids = [pid.parse().unwrap()].into(),
+            ("remote", port) => rules.filter.remote_ports = [port.parse().unwrap()].into(),
+            ("findings", _) => rules.findings_only = true,
+            ("half-open", _) => rules.include_half_open = true,
+            other => panic!("no rule {other:?}"),
+        }
+    }
+    rules
+}
+
+pub(crate) fn input(line: &str) -> Input {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let at = time(words[0]);
+    match words[1] {
+        "tcp" => {
+            let (old, new) = words[3].split_once('>').unwrap();
+            let socket = socket(words[2], &words[4..]);
+            let actor = value(&words, "by").map(process);
+            let entered = value(&words, "entered").map(time);
+            let (old, new) = (state(old), state(new));
+            Input::Transition(Transition { at, old, new, entered, actor, socket })
+        }
+        "see" => Input::Observed(Observation {
+            at,
+            state: state(words[3]),
+            entered: value(&words, "entered").map(time),
+            holder: value(&words, "holder").map(|text| {
+                let (who, fd) = text.rsplit_once(':').unwrap();
+                Holder { process: process(who), fd: fd.parse().unwrap() }
+            }),
+            queue: value(&words, "queue").map_or((0, 0), |text| {
+                let (len, limit) = text.split_once('/').unwrap();
+                (len.parse().unwrap(), limit.parse().unwrap())
+            }),
+            socket: socket(words[2], &words[4..]),
+        }),
+        "pass" => {
+            let scope = match words[2] {
+                "everything" => Scope::Everything,
+                "lingering" => Scope::Lingering,
+                "watched" => Scope::Watched,
+                other => panic!("no scope {other}"),
+            };
+            Input::PassBegin { at, scope }
+        }
+        "end" => Input::PassEnd { at },
+        "lost" => Input::Lost { at, count: words[2].parse().unwrap() },
+        "exit" => Input::Exited { at, pid: words[2].parse().unwrap() },
+        "clock" => Input::Clock(clock(at)),
+        other => panic!("no input {other:?}"),
+    }
+}
+
+/// Wall time is monotonic time after the first of January 2026.
+pub(crate) fn clock(at: Timestamp) -> ClockMark {
+    ClockMark { mono: at, boot: at, real_ns: 1_767_225_600_000_000_000 + at.0 }
+}
+
+pub(crate) fn time(text: &str) -> Timestamp {
+    let seconds: f64 = text.parse().unwrap();
+    Timestamp(u64::try_from(Duration::from_secs_f64(seconds).as_nanos()).unwrap())
+}
+
+fn state(text: &str) -> State {
+    text.parse().unwrap()
+}
+
+fn process(text: &str) -> Process {
+    let (comm, pid) = text.split_once('[').unwrap();
+    Process { pid: pid.trim_end_matches(']').parse().unwrap(), comm: Comm::from(comm) }
+}
+
+fn id(text: &str) -> SocketId {
+    SocketId(text.trim_start_matches('#').parse().unwrap())
+}
+
+fn value<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn socket(name: &str, words: &[&str]) -> Socket {
+    let number = |key| value(words, key).map(|text| text.parse::<u64>().unwrap());
+    let small = |key| number(key).map_or(0, |number| u32::try_from(number).unwrap());
+    let addrs: Vec<_> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let inode = number("inode");
+    Socket {
+        id: Some(id(name)),
+        cookie: None,
+        listener: value(words, "listener").map(id),
+        born: value(words, "born").map(time),
+        netns: 1,
+        protocol: Protocol::Tcp,
+        local: addrs[0],
+        remote: addrs.get(1).copied().unwrap_or("0.0.0.0:0".parse().unwrap()),
+        uid: 0,
+        cgroup: None,
+        inode,
+        owner: value(words, "owner").map(|text| {
+            let (who, how) = text.split_once('/').unwrap();
+            let how = [How::Connect, How::Listen, How::Accept, How::Fd, How::Listener]
+                .into_iter()
+                .find(|candidate| candidate.word() == how)
+                .unwrap();
+            Owner { process: process(who), how }
+        }),
+        role: match value(words, "role") {
+            Some("client") => Some(Role::Client),
+            Some("server") => Some(Role::Server),
+            _ => None,
+        },
+        has_file: inode.is_some(),
+        watched: false,
+        tcp: Some(TcpInfo {
+            bytes_received: 0,
+            bytes_acked: number("acked").unwrap_or(0),
+            unread: small("unread"),
+            unsent: small("unsent"),
+            srtt_us: 0,
+            retransmits: 0,
+        }),
+        error: small("error"),
+    }
+}
