@@ -37,6 +37,8 @@ pub mod flag {
     pub const PASSIVE: u8 = 16;
     /// The socket was opened by a `connect` that we saw.
     pub const ACTIVE: u8 = 32;
+    /// Kept in the kernel only: the birth of this child has not been told yet.
+    pub const DEFERRED: u8 = 64;
 }
 
 /// Everything one look at a socket yields. 168 bytes, no padding.

@@ -7,9 +7,11 @@
 use tcpwatch_common::{Field, Setting, filter, flag, how, state};
 
 use crate::{
+    change,
     kernel::{Ptr, load, load16, setting},
     maps::{LOCAL_PORTS, NETNS, PIDS, REMOTE_PORTS, Remembered},
     socket::{AF_INET, netns},
+    transition::Change,
 };
 
 /// Whether one of the watched processes has this id.
@@ -20,27 +22,22 @@ pub fn is_watched(pid: u32) -> bool {
 
 /// Whether a transition passes the filters. `actor` is 0 if unknown.
 #[inline(always)]
-pub fn passes(
-    sk: Ptr,
-    local_port: u16,
-    old: u32,
-    new: u32,
-    known: &Remembered,
-    actor: u32,
-) -> bool {
+pub fn passes(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> bool {
     let states = setting(Setting::States);
-    if states & (1 << (old & 31) | 1 << (new & 31)) == 0 {
+    if states != u32::MAX
+        && states >> (change.old & 31) & 1 == 0
+        && states >> (change.new & 31) & 1 == 0
+    {
         return false;
     }
     let filters = setting(Setting::Filters);
-    if filters & filter::FINDINGS != 0 && !matters_to_findings(sk, old, new, actor) {
+    if filters & filter::FINDINGS != 0 && !matters_to_findings(sk, change.kind, actor) {
         return false;
     }
     if filters & (filter::V4 | filter::V6) != 0 && !family_passes(sk, filters) {
         return false;
     }
-    let listening = old == state::LISTEN && (new == state::CLOSE || new == state::LISTEN)
-        || new == state::LISTEN;
+    let local_port = change.local_port;
     if filters & filter::LOCAL_PORT != 0 {
         let words = LOCAL_PORTS.get((local_port >> 6).into()).copied();
         if local_port != 0 && !in_set(words, local_port) {
@@ -49,7 +46,7 @@ pub fn passes(
     }
     if filters & filter::REMOTE_PORT != 0 {
         let port = u16::from_be(load(sk, Field::RemotePort));
-        let unknown = port == 0 && !listening;
+        let unknown = port == 0 && change.kind & change::LISTENING == 0;
         if !unknown && !in_set(REMOTE_PORTS.get((port >> 6).into()).copied(), port) {
             return false;
         }
@@ -63,16 +60,9 @@ pub fn passes(
 /// Into and out of `CLOSE_WAIT`, and an end that leaves the fd open: nobody closed the socket,
 /// yet its file is still there.
 #[inline(always)]
-fn matters_to_findings(sk: Ptr, old: u32, new: u32, actor: u32) -> bool {
-    if new == state::CLOSE_WAIT || old == state::CLOSE_WAIT {
-        return true;
-    }
-    let was_connected =
-        !matches!(old, state::SYN_SENT | state::SYN_RECV | state::LISTEN | state::CLOSE);
-    new == state::CLOSE
-        && was_connected
-        && actor == 0
-        && !load::<Ptr>(sk, Field::SocketOfSock).is_null()
+fn matters_to_findings(sk: Ptr, kind: u8, actor: u32) -> bool {
+    kind & change::CLOSE_WAIT != 0
+        || kind & change::END != 0 && actor == 0 && !load::<Ptr>(sk, Field::SocketOfSock).is_null()
 }
 
 #[inline(always)]

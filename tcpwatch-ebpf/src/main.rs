@@ -8,6 +8,7 @@
 #![feature(asm_experimental_arch)]
 
 mod accept;
+mod change;
 mod filter;
 mod kernel;
 mod maps;

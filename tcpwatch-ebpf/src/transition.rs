@@ -12,7 +12,7 @@ use aya_log_ebpf::warn;
 use tcpwatch_common::{Counter, Field, flag, how, state};
 
 use crate::{
-    filter,
+    change, filter,
     kernel::{Process, Ptr, current, load},
     maps::{EVENTS, Remembered, count, new_id, remembered, wakeup},
     socket,
@@ -27,10 +27,6 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let tcp = socket::tcp_sock(sk);
-    if !tcp.is_null() && socket::is_subflow(tcp) {
-        count(Counter::Filtered);
-        return 0;
-    }
     let Some(known) = remembered(sk) else {
         count(Counter::Lost);
         if count(Counter::NoStorage) == 0 {
@@ -39,48 +35,64 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let owned = load::<u32>(sk, Field::LockOwned) != 0;
-    let actor = if owned && is_system_call(sk, old, new) { current() } else { None };
-    recognise(known, old, new, actor.as_ref());
-    record(sk, tcp, old, new, known, owned, actor);
+    let kind = change::kind(old, new);
+    let actor = if owned && is_actors(sk, kind) { current() } else { None };
+    let born = kind & change::BIRTH != 0;
+    recognise(known, kind, new, actor.as_ref());
+    let local_port = socket::local_port(sk, tcp, known, new == state::CLOSE);
+    known.local_port = local_port;
+    let change = Change { old, new, kind, born, owned, actor, local_port };
+    let at_ns = if !tcp.is_null() && socket::is_subflow(tcp) {
+        hide(known, &change)
+    } else {
+        if known.flags & flag::DEFERRED != 0 {
+            known.flags &= !flag::DEFERRED;
+            tell_deferred(sk, tcp, known, local_port);
+        }
+        tell(sk, tcp, known, &change, None)
+    };
+    if born {
+        known.born_ns = at_ns;
+    }
+    if old != new {
+        known.entered_ns = at_ns;
+    }
     0
 }
 
-/// The transitions a task makes on its own socket. Elsewhere even the task that holds the lock
-/// may be a stranger: `ss -K` closes with it held, and sets an error.
+/// What changed.
+pub struct Change {
+    pub old: u32,
+    pub new: u32,
+    /// Bits of [`change`].
+    pub kind: u8,
+    born: bool,
+    owned: bool,
+    actor: Option<Process>,
+    pub local_port: u16,
+}
+
+/// Whether the running task made the change. Not in every change, even if it holds the lock:
+/// `ss -K` closes with it held and sets an error.
 #[inline(always)]
-fn is_system_call(sk: Ptr, old: u32, new: u32) -> bool {
-    match (old, new) {
-        (state::CLOSE, state::LISTEN | state::SYN_SENT)
-        | (state::ESTABLISHED, state::FIN_WAIT1)
-        | (state::CLOSE_WAIT, state::LAST_ACK) => true,
-        // From FIN_WAIT2, LAST_ACK and CLOSING it is the peer's segment that ends it, even if a
-        // task drains it from its backlog.
-        (
-            state::ESTABLISHED
-            | state::SYN_SENT
-            | state::SYN_RECV
-            | state::FIN_WAIT1
-            | state::CLOSE_WAIT
-            | state::LISTEN,
-            state::CLOSE,
-        ) => socket::both_shut(sk) && load::<u32>(sk, Field::Error) == 0,
-        _ => false,
-    }
+fn is_actors(sk: Ptr, kind: u8) -> bool {
+    kind & change::CALL != 0
+        || kind & change::CLOSING_CALL != 0
+            && socket::both_shut(sk)
+            && load::<u32>(sk, Field::Error) == 0
 }
 
 /// Gives the socket an id if this is its birth or the first we see of it, and notes its owner.
 #[inline(always)]
-fn recognise(known: &mut Remembered, old: u32, new: u32, actor: Option<&Process>) {
-    let opened = old == state::CLOSE && (new == state::SYN_SENT || new == state::LISTEN);
-    let accepted = old == state::LISTEN && new != state::CLOSE && new != state::LISTEN;
-    if accepted {
+fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>) {
+    if kind & change::ACCEPTED != 0 {
         known.listener = known.id;
         known.flags = flag::PASSIVE;
         if known.owner_how != how::UNKNOWN {
             known.owner_how = how::LISTENER;
         }
     }
-    if opened {
+    if kind & change::OPENED != 0 {
         known.listener = 0;
         known.flags = if new == state::SYN_SENT { flag::ACTIVE } else { 0 };
         known.owner_how = how::UNKNOWN;
@@ -92,7 +104,7 @@ fn recognise(known: &mut Remembered, old: u32, new: u32, actor: Option<&Process>
             known.owner_comm = actor.comm;
         }
     }
-    if opened || accepted || known.id == 0 {
+    if kind & change::BIRTH != 0 || known.id == 0 {
         known.id = new_id();
         known.local_port = 0;
         known.born_ns = 0;
@@ -100,57 +112,72 @@ fn recognise(known: &mut Remembered, old: u32, new: u32, actor: Option<&Process>
     }
 }
 
-/// Filters and emits, then stamps the storage: also what a filter hides keeps its history.
+/// Subflows are not shown, but they keep their history. The child of an MPTCP listener looks like
+/// one until its first segment is processed (net/mptcp/subflow.c: subflow_ulp_clone), so its
+/// birth is told later, if it turns out to be plain TCP.
 #[inline(always)]
-fn record(
-    sk: Ptr,
-    tcp: Ptr,
-    old: u32,
-    new: u32,
-    known: &mut Remembered,
-    owned: bool,
-    actor: Option<Process>,
-) {
-    let actor_pid = actor.map_or(0, |process| process.pid);
-    let born = old == state::CLOSE && (new == state::SYN_SENT || new == state::LISTEN)
-        || old == state::LISTEN && new != state::CLOSE && new != state::LISTEN;
-    let local_port = socket::local_port(sk, tcp, known, new == state::CLOSE);
-    known.local_port = local_port;
-    let at_ns;
-    if filter::passes(sk, local_port, old, new, known, actor_pid) {
-        if let Some(mut entry) = EVENTS.reserve(0) {
-            // After the reserve, so that order in the ring is order in time.
-            at_ns = unsafe { bpf_ktime_get_ns() };
-            if born {
-                known.born_ns = at_ns;
-            }
-            let out = unsafe { &mut *entry.as_mut_ptr() };
-            out.at_ns = at_ns;
-            socket::describe(&mut out.socket, sk, tcp, known, local_port);
-            // Before 6.15 the cookie of a child in this very moment is its listener's
-            // (net/ipv4/inet_connection_sock.c: inet_csk_clone_lock).
-            out.socket.cookie = if old == state::LISTEN && born { 0 } else { socket::cookie(sk) };
-            if owned {
-                out.socket.flags |= flag::OWNED;
-            }
-            out.actor_pid = actor_pid;
-            out.actor_comm = actor.map_or([0; 16], |process| process.comm);
-            out.old = old as u8;
-            out.new = new as u8;
-            out.reserved = [0; 2];
-            entry.submit(wakeup(count(Counter::Emitted)));
-        } else {
-            at_ns = unsafe { bpf_ktime_get_ns() };
-            count(Counter::Lost);
-        }
+fn hide(known: &mut Remembered, change: &Change) -> u64 {
+    if change.kind & change::ACCEPTED != 0 {
+        known.flags |= flag::DEFERRED;
     } else {
-        at_ns = unsafe { bpf_ktime_get_ns() };
+        if known.flags & flag::DEFERRED != 0 {
+            known.flags &= !flag::DEFERRED;
+            count(Counter::Filtered);
+        }
         count(Counter::Filtered);
     }
-    if born {
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn tell_deferred(sk: Ptr, tcp: Ptr, known: &mut Remembered, local_port: u16) {
+    let entered_ns = known.entered_ns;
+    known.entered_ns = 0;
+    let change = Change {
+        old: state::LISTEN,
+        new: state::SYN_RECV,
+        kind: change::ACCEPTED,
+        born: false,
+        owned: false,
+        actor: None,
+        local_port,
+    };
+    tell(sk, tcp, known, &change, Some(entered_ns));
+    known.entered_ns = entered_ns;
+}
+
+/// Filters and emits; returns when the change happened, which is now unless it is told late.
+#[inline(always)]
+fn tell(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u64>) -> u64 {
+    let actor_pid = change.actor.map_or(0, |process| process.pid);
+    if !filter::passes(sk, change, known, actor_pid) {
+        count(Counter::Filtered);
+        return unsafe { bpf_ktime_get_ns() };
+    }
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        count(Counter::Lost);
+        return unsafe { bpf_ktime_get_ns() };
+    };
+    // After the reserve, so that order in the ring is order in time.
+    let at_ns = at.unwrap_or_else(|| unsafe { bpf_ktime_get_ns() });
+    if change.born {
         known.born_ns = at_ns;
     }
-    if old != new {
-        known.entered_ns = at_ns;
+    let out = unsafe { &mut *entry.as_mut_ptr() };
+    out.at_ns = at_ns;
+    socket::describe(&mut out.socket, sk, tcp, known, change.local_port);
+    // Before 6.15 the cookie of a child in this very moment is its listener's
+    // (net/ipv4/inet_connection_sock.c: inet_csk_clone_lock).
+    let newborn = change.born && change.kind & change::ACCEPTED != 0;
+    out.socket.cookie = if newborn { 0 } else { socket::cookie(sk) };
+    if change.owned {
+        out.socket.flags |= flag::OWNED;
     }
+    out.actor_pid = actor_pid;
+    out.actor_comm = change.actor.map_or([0; 16], |process| process.comm);
+    out.old = change.old as u8;
+    out.new = change.new as u8;
+    out.reserved = [0; 2];
+    entry.submit(wakeup(count(Counter::Emitted)));
+    at_ns
 }

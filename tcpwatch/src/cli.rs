@@ -24,7 +24,7 @@ const STYLES: styling::Styles = styling::Styles::styled()
     .placeholder(styling::AnsiColor::Cyan.on_default());
 
 /// Find leaking TCP connections: every state change, the right owner, and an alarm for what
-/// lingers in CLOSE_WAIT.
+/// lingers in `CLOSE_WAIT`.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, styles = STYLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -54,7 +54,7 @@ pub struct LiveArgs {
     /// What to show.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// A connection that stays in CLOSE_WAIT this long is a finding
+    /// A connection that stays in `CLOSE_WAIT` this long is a finding
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = config::duration)]
     pub linger: std::time::Duration,
     /// Also report deliberate half-closes, where data still flows
@@ -105,7 +105,7 @@ pub struct FilterArgs {
     /// Only sockets of this user id
     #[arg(short = 'u', long, value_name = "UID", value_delimiter = ',')]
     pub uid: Vec<u32>,
-    /// Only transitions from or to this state (close-wait, CLOSE_WAIT, …)
+    /// Only transitions from or to this state (close-wait, `CLOSE_WAIT`, …)
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<State>,
 }

@@ -89,7 +89,7 @@ fn path_is_namespace(path: &str) -> bool {
     fs::File::open(path)
         .ok()
         .and_then(|file| rustix::fs::fstatfs(&file).ok())
-        .is_some_and(|stat| i64::from(stat.f_type) == NSFS_MAGIC)
+        .is_some_and(|stat| stat.f_type == NSFS_MAGIC)
 }
 
 /// What to conclude and show.

@@ -131,14 +131,18 @@ fn fields(report: &mut Report<impl Write>, verbose: bool) -> Result<()> {
         let name = format!("{}::{}", spec.structure, spec.path);
         match at {
             Some(at) if verbose => {
-                report.line(Mark::Good, "", &format!("{name} at {at}, {} bytes", spec.size))?
+                report.line(Mark::Good, "", &format!("{name} at {at}, {} bytes", spec.size))?;
             }
             Some(_) => {}
             None if spec.need == Need::Required => {
-                report.line(Mark::Bad, "", &format!("{name} is missing"))?
+                report.line(Mark::Bad, "", &format!("{name} is missing"))?;
             }
             None => {
-                report.line(Mark::Note, "", &format!("{name} is missing; tcpwatch does without"))?
+                report.line(
+                    Mark::Note,
+                    "",
+                    &format!("{name} is missing; tcpwatch does without"),
+                )?;
             }
         }
     }

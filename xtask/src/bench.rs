@@ -87,12 +87,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the bench loads BPF programs and makes a network namespace: run it as root");
     }
-    exec(Command::new("cargo").current_dir(root()).args(["build", "--quiet", "--release", "--package", "tcpwatch"]))?;
+    exec(Command::new("cargo").current_dir(root()).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "tcpwatch",
+    ]))?;
     let mut subjects = vec![Subject::Nothing, Subject::Everything, Subject::FindingsOnly];
     if Path::new(TCPSTATES).exists() && Path::new("/sys/kernel/tracing/events").exists() {
         subjects.push(Subject::Tcpstates);
     } else {
-        eprintln!("xtask: without tcpstates: it needs Debian's libbpf-tools, and tracefs mounted at /sys/kernel/tracing");
+        eprintln!(
+            "xtask: without tcpstates: it needs Debian's libbpf-tools, and tracefs mounted at /sys/kernel/tracing"
+        );
     }
     unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
     exec(Command::new("ip").args(["link", "set", "lo", "up"]))?;
@@ -159,7 +167,12 @@ fn round(subject: Subject, connections: u32) -> Result<Round> {
     let agent_cpu = tool.cpu()? - cpu_before;
     #[expect(clippy::cast_precision_loss, reason = "a quotient for people")]
     let ns = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
-    Ok(Round { connections_per_second, ns: Some(ns), agent_cpu: Some(agent_cpu), lost: tool.stop()? })
+    Ok(Round {
+        connections_per_second,
+        ns: Some(ns),
+        agent_cpu: Some(agent_cpu),
+        lost: tool.stop()?,
+    })
 }
 
 /// A running tool.
@@ -182,9 +195,11 @@ impl Tool {
             Subject::Tcpstates => Command::new(TCPSTATES),
         };
         let file = tempfile()?;
-        let mut child = command.stdout(file).spawn().with_context(|| format!("start {command:?}"))?;
+        let mut child =
+            command.stdout(file).spawn().with_context(|| format!("start {command:?}"))?;
         if let Some(stderr) = child.stderr.take() {
-            let ready = BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line == "ready");
+            let ready =
+                BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line == "ready");
             if !ready {
                 bail!("{command:?} did not start");
             }
@@ -254,7 +269,9 @@ fn stats_of(child: &Child) -> Result<(u64, u64, u32)> {
     for entry in fs::read_dir(&dir).with_context(|| format!("list {dir}"))? {
         let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
         let field = |key: &str| -> Option<u64> {
-            text.lines().find_map(|line| line.strip_prefix(key)).and_then(|value| value.trim().parse().ok())
+            text.lines()
+                .find_map(|line| line.strip_prefix(key))
+                .and_then(|value| value.trim().parse().ok())
         };
         let (Some(id), Some(time), Some(count)) =
             (field("prog_id:"), field("run_time_ns:"), field("run_cnt:"))
@@ -293,18 +310,19 @@ fn rows(subjects: &[Subject], rounds: &[Vec<Round>], connections: u32) -> Vec<Ro
         .map(|(subject, rounds)| {
             let own = ns(rounds);
             // Round by round, because the machine's speed drifts.
-            let ratios = rounds
-                .iter()
-                .zip(without)
-                .map(|(with, without)| with.connections_per_second / without.connections_per_second);
+            let ratios = rounds.iter().zip(without).map(|(with, without)| {
+                with.connections_per_second / without.connections_per_second
+            });
             Row {
                 subject: subject.name(),
                 connections_per_second: rate(rounds).unwrap_or(f64::NAN),
                 rate_against_no_tool: median(ratios).unwrap_or(f64::NAN),
                 kernel_ns_per_transition: own,
                 kernel_ns_against_tcpstates: own.zip(theirs).map(|(own, theirs)| own / theirs),
-                agent_cpu_us_per_transition: median(rounds.iter().filter_map(|round| round.agent_cpu))
-                    .map(|seconds| seconds * 1e6 / transitions),
+                agent_cpu_us_per_transition: median(
+                    rounds.iter().filter_map(|round| round.agent_cpu),
+                )
+                .map(|seconds| seconds * 1e6 / transitions),
                 lost: rounds.iter().filter_map(|round| round.lost).max(),
             }
         })

@@ -3,7 +3,7 @@
 //! A process can call itself anything, escape sequences included. Such text is escaped the
 //! moment it is turned into a string, so no sink can forget to.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use tcpwatch_common::COMM_LEN;
 
@@ -53,18 +53,22 @@ pub fn escape(bytes: &[u8]) -> String {
         for c in chunk.valid().chars() {
             match c {
                 '\\' => out.push_str("\\\\"),
-                c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+                c if c.is_ascii_control() => hex(&mut out, c as u8),
                 c if c.is_control() || reshapes_text(c) => {
-                    out.push_str(&c.escape_unicode().to_string())
+                    out.push_str(&c.escape_unicode().to_string());
                 }
                 c => out.push(c),
             }
         }
         for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
+            hex(&mut out, *byte);
         }
     }
     out
+}
+
+fn hex(out: &mut String, byte: u8) {
+    let _ = write!(out, "\\x{byte:02x}");
 }
 
 /// Bidirectional controls, zero-width characters and line separators.

@@ -32,6 +32,19 @@ pub struct Known {
     closed: Option<Timestamp>,
 }
 
+impl Known {
+    fn new(local: SocketAddr) -> Self {
+        Self {
+            local,
+            holders: Vec::new(),
+            caller: None,
+            queue: (0, 0),
+            looked: Timestamp(0),
+            closed: None,
+        }
+    }
+}
+
 /// The listeners of the host, by id.
 #[derive(Debug, Default)]
 pub struct Listeners {
@@ -55,30 +68,32 @@ impl Listeners {
         })
     }
 
-    /// Notes that a listener came or went.
+    /// Notes that a listener came or went. One that only its children speak of (MPTCP keeps its
+    /// own under the application's) is taken to be held by the process they name, until that ends.
     pub fn apply(&mut self, transition: &Transition) {
         let Some(id) = transition.socket.id else { return };
+        if let (Some(owner), Some(listener)) = (transition.socket.owner, transition.socket.listener)
+            && owner.how == How::Listener
+        {
+            let local = transition.socket.local;
+            self.known
+                .entry(listener)
+                .or_insert_with(|| Known { caller: Some(owner.process), ..Known::new(local) });
+        }
         if transition.new == State::Listen && transition.old != State::Listen {
-            self.known.insert(
-                id,
-                Known {
-                    local: transition.socket.local,
-                    holders: Vec::new(),
-                    caller: transition.actor,
-                    queue: (0, 0),
-                    looked: transition.at,
-                    closed: None,
-                },
-            );
-        } else if transition.old == State::Listen && transition.new == State::Close {
-            if let Some(known) = self.known.get_mut(&id) {
-                known.closed = Some(transition.at);
-            }
+            let known = Known::new(transition.socket.local);
+            self.known
+                .insert(id, Known { caller: transition.actor, looked: transition.at, ..known });
+        } else if transition.old == State::Listen
+            && transition.new == State::Close
+            && let Some(known) = self.known.get_mut(&id)
+        {
+            known.closed = Some(transition.at);
         }
     }
 
     /// Forgets listeners that closed a while ago: the connections in their queues have closed
-    /// after them (net/ipv4/inet_connection_sock.c: inet_csk_listen_stop).
+    /// after them (`net/ipv4/inet_connection_sock.c`: `inet_csk_listen_stop`).
     pub fn forget_closed(&mut self, now: Timestamp) {
         self.known
             .retain(|_, known| known.closed.is_none_or(|closed| now.since(closed) < KEEP_CLOSED));
@@ -89,14 +104,7 @@ impl Listeners {
         let Some(id) = observation.socket.id.filter(|_| observation.state == State::Listen) else {
             return;
         };
-        let known = self.known.entry(id).or_insert_with(|| Known {
-            local: observation.socket.local,
-            holders: Vec::new(),
-            caller: None,
-            queue: (0, 0),
-            looked: Timestamp(0),
-            closed: None,
-        });
+        let known = self.known.entry(id).or_insert_with(|| Known::new(observation.socket.local));
         if known.looked < pass_started {
             known.holders.clear();
         }

@@ -155,9 +155,9 @@ impl<'a> Pipeline<'a> {
     }
 
     fn transition(&mut self, mut transition: Transition) -> io::Result<()> {
-        self.listeners.apply(&transition);
         let recorded = transition;
         transition.socket.owner = self.listeners.settle(&transition.socket);
+        self.listeners.apply(&recorded);
         let new = self.table.apply(&transition);
         if new {
             self.totals.sockets += 1;

@@ -3,6 +3,15 @@
 use std::{fmt, str::FromStr};
 
 /// A TCP state. The discriminants are the kernel's (`include/net/tcp_states.h`).
+///
+/// ```
+/// use tcpwatch::core::state::State;
+///
+/// let state: State = "close-wait".parse()?;
+/// assert_eq!(state, State::CloseWait);
+/// assert_eq!(state.to_string(), "CLOSE_WAIT");
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum State {

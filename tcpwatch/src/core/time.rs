@@ -58,14 +58,14 @@ impl std::fmt::Display for Nanos {
     /// Two units at most, the way a person says it: `850ms`, `30s`, `4m12s`, `2h05m`, `3d04h`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = self.0 / 1_000_000;
-        let (s, m, h, d) = (ms / 1000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
+        let (secs, mins, hours, days) = (ms / 1000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
         match () {
-            () if s == 0 => write!(f, "{ms}ms"),
-            () if s < 10 && ms % 1000 >= 100 => write!(f, "{s}.{}s", ms % 1000 / 100),
-            () if m == 0 => write!(f, "{s}s"),
-            () if h == 0 => write!(f, "{m}m{:02}s", s % 60),
-            () if d == 0 => write!(f, "{h}h{:02}m", m % 60),
-            () => write!(f, "{d}d{:02}h", h % 24),
+            () if secs == 0 => write!(f, "{ms}ms"),
+            () if secs < 10 && ms % 1000 >= 100 => write!(f, "{secs}.{}s", ms % 1000 / 100),
+            () if mins == 0 => write!(f, "{secs}s"),
+            () if hours == 0 => write!(f, "{mins}m{:02}s", secs % 60),
+            () if days == 0 => write!(f, "{hours}h{:02}m", mins % 60),
+            () => write!(f, "{days}d{:02}h", hours % 24),
         }
     }
 }

@@ -169,7 +169,7 @@ impl Kernel {
         }
     }
 
-    /// A line of the program's `/proc/self/fdinfo` (kernel/bpf/syscall.c: bpf_prog_show_fdinfo).
+    /// A line of the program's `/proc/self/fdinfo` (kernel/bpf/syscall.c: `bpf_prog_show_fdinfo`).
     fn fdinfo(&self, key: &str) -> Option<u64> {
         let fd = self.ebpf.program(name::PROG_TRANSITION)?.fd().ok()?.as_fd().as_raw_fd();
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;

@@ -20,6 +20,7 @@ use crate::core::{
 };
 
 /// How to show text.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag the user may type")]
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
     /// Use colours.
@@ -170,8 +171,7 @@ impl<W: Write> TextSink<W> {
             0 | 1 => String::new(),
             many => format!("  ({many} open for this owner)"),
         };
-        writeln!(
-            self.out,
+        let line = format!(
             "{} {word} {verdict} {who}{fd} {} {} {} {} {at_least}{} {role}{same}",
             time_of_day(clock, f.at),
             f.socket.local,
@@ -179,7 +179,8 @@ impl<W: Write> TextSink<W> {
             remote(&f.socket),
             f.state,
             f.linger,
-        )?;
+        );
+        writeln!(self.out, "{}", line.trim_end())?;
         let width = self.style.width.unwrap_or(usize::MAX);
         for line in wrap(&advice::summary(f), width.saturating_sub(INDENT)) {
             writeln!(self.out, "{:INDENT$}{line}", "")?;

@@ -1,6 +1,6 @@
 //! The live source: drains the ring on a tick, runs passes when something is due.
 //!
-//! The kernel does not wake us for every record; we come every [`TICK`], or when it says that
+//! The kernel does not wake us for every record; we come ten times a second, or when it says that
 //! the ring is filling. Whatever is at hand then goes through the pipeline in one go.
 
 use std::{io, path::Path, time::Duration};
@@ -19,7 +19,6 @@ use crate::{
         input::{Input, Scope, Transition},
         pipeline::{Pipeline, Rules},
         record::{Sink, Summary},
-        socket::How,
         state::State,
         time::{Nanos, Timestamp},
     },
@@ -222,9 +221,9 @@ impl<'a> Watcher<'a> {
         loop {
             let empty = self.fill_batch();
             for transition in std::mem::take(&mut self.batch) {
-                self.settle(&transition)?;
+                let settled = self.settle(&transition)?;
                 self.pipeline.push(Input::Transition(transition))?;
-                if transition.new == State::Listen {
+                if transition.new == State::Listen || !settled {
                     self.watch_listening_processes()?;
                 }
             }
@@ -248,16 +247,16 @@ impl<'a> Watcher<'a> {
     }
 
     /// Looks who holds the listener before a connection is printed under its owner's name.
-    fn settle(&mut self, transition: &Transition) -> Result<()> {
-        let inherited = transition.socket.owner.is_some_and(|owner| owner.how == How::Listener);
-        if inherited
-            && !self.pipeline.can_settle(&transition.socket)
-            && clock::now() >= self.rest_until
-        {
+    /// False if nobody is known to.
+    fn settle(&mut self, transition: &Transition) -> Result<bool> {
+        if self.pipeline.can_settle(&transition.socket) {
+            return Ok(true);
+        }
+        if clock::now() >= self.rest_until {
             self.pass(Scope::Lingering)?;
             self.watch_listening_processes()?;
         }
-        Ok(())
+        Ok(self.pipeline.can_settle(&transition.socket))
     }
 
     /// Asks to be told when a process ends whose listener others inherit from.

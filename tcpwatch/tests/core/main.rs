@@ -1,5 +1,8 @@
 //! The pure core, without a kernel: scenario files and properties.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
+mod invariants;
 mod notation;
 mod properties;
 mod scenarios;

@@ -17,18 +17,34 @@ use tcpwatch::{
 use crate::notation;
 
 const STATES: [&str; 9] = [
-    "CLOSE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "CLOSE_WAIT", "LAST_ACK", "FIN_WAIT1", "FIN_WAIT2", "LISTEN",
+    "CLOSE",
+    "SYN_SENT",
+    "SYN_RECV",
+    "ESTABLISHED",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "LISTEN",
 ];
 
 /// A line of the notation without its time.
 fn event() -> impl Strategy<Value = String> {
     let state = || proptest::sample::select(&STATES[..]);
-    let socket = (1u8..6, 0u8..3, 0u8..3, 0u8..2, 0u8..4).prop_map(|(id, owner, inode, error, unread)| {
-        let owner = ["", " owner=web[7]/listener listener=#9", " owner=app[8]/connect"][usize::from(owner)];
-        let inode = if inode == 0 { String::new() } else { format!(" inode={inode}") };
-        let error = if error == 0 { "" } else { " error=104" };
-        (id, format!("127.0.0.1:80 10.0.0.9:{}{owner}{inode}{error} unread={unread}", 5000 + u16::from(id)))
-    });
+    let socket =
+        (1u8..6, 0u8..3, 0u8..3, 0u8..2, 0u8..4).prop_map(|(id, owner, inode, error, unread)| {
+            let owner = ["", " owner=web[7]/listener listener=#9", " owner=app[8]/connect"]
+                [usize::from(owner)];
+            let inode = if inode == 0 { String::new() } else { format!(" inode={inode}") };
+            let error = if error == 0 { "" } else { " error=104" };
+            (
+                id,
+                format!(
+                    "127.0.0.1:80 10.0.0.9:{}{owner}{inode}{error} unread={unread}",
+                    5000 + u16::from(id)
+                ),
+            )
+        });
     prop_oneof![
         6 => (socket.clone(), state(), state(), any::<bool>()).prop_map(|((id, socket), old, new, acted)| {
             let by = if acted { " by=app[8]" } else { "" };

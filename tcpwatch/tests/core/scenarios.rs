@@ -31,9 +31,16 @@ impl Sink for Lines {
             Record::Finding(f) => {
                 let id = f.socket.id.map_or(0, |id| id.0);
                 let verdict = f.verdict.map_or("unconfirmed", |verdict| verdict.word());
-                format!("{} {} #{id} {verdict}: {}", seconds(f.at), f.status.word(), advice::summary(f))
+                format!(
+                    "{} {} #{id} {verdict}: {}",
+                    seconds(f.at),
+                    f.status.word(),
+                    advice::summary(f)
+                )
             }
-            Record::Lost(lost) => format!("{} lost {} of {}", seconds(lost.at), lost.count, lost.total),
+            Record::Lost(lost) => {
+                format!("{} lost {} of {}", seconds(lost.at), lost.count, lost.total)
+            }
             Record::Summary(s) => format!(
                 "summary: {} transitions, {} sockets, {} findings, {} ended, {} lost",
                 s.transitions,
@@ -75,8 +82,10 @@ fn every_scenario_yields_what_it_says() {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        let expected: String =
-            text.lines().filter_map(|line| line.strip_prefix("> ")).fold(String::new(), |all, line| all + line + "\n");
+        let expected: String = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("> "))
+            .fold(String::new(), |all, line| all + line + "\n");
         let got = run(&text);
         if got != expected {
             let _ = writeln!(failures, "{}\n expected:\n{expected} got:\n{got}", path.display());

@@ -105,7 +105,8 @@ fn duration() {
 }
 
 fn demo() {
-    let output = Command::new(env!("CARGO_BIN_EXE_tcpwatch")).args(["demo", "-j"]).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_tcpwatch")).args(["demo", "-j"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let open: Vec<serde_json::Value> = text
@@ -113,7 +114,8 @@ fn demo() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
         .filter(|line| line["type"] == "finding" && line["status"] == "open")
         .collect();
-    let mut verdicts: Vec<_> = open.iter().map(|finding| finding["verdict"].as_str().unwrap()).collect();
+    let mut verdicts: Vec<_> =
+        open.iter().map(|finding| finding["verdict"].as_str().unwrap()).collect();
     verdicts.sort_unstable();
     assert_eq!(verdicts, ["never-accepted", "not-closed", "not-reading"]);
     for finding in open {

@@ -172,7 +172,7 @@ fn write_blocked() {
     client.shutdown(std::net::Shutdown::Write).unwrap();
     read_to_end(&mut server);
     server.set_nonblocking(true).unwrap();
-    let block = [0u8; 65_536];
+    let block = vec![0u8; 65_536];
     while server.write(&block).is_ok() {}
     let finding = watch.until("write-blocked", |f| f["verdict"] == "write-blocked");
     assert!(finding["unsent"].as_u64().unwrap() > 0);

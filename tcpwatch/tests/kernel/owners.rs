@@ -24,7 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
 /// Two workers share the master's listener. On a line with a worker's number that worker accepts
 /// one connection and keeps it.
 const PREFORK: &str = r"
-import os, socket, sys
+import ctypes, os, socket, sys
 s = socket.create_server(('127.0.0.1', 0))
 pipes, pids = [], []
 for _ in range(2):
@@ -32,6 +32,7 @@ for _ in range(2):
     r2, w2 = os.pipe()
     pid = os.fork()
     if pid == 0:
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: end with the master
         kept = []
         while os.read(r, 1):
             kept.append(s.accept()[0])
@@ -166,11 +167,12 @@ fn daemonised() {
 
 /// The parent opens a connection, a child inherits it, the parent closes its copy.
 const INHERITED: &str = r"
-import os, socket, sys
+import ctypes, os, socket, sys
 s = socket.create_connection(('127.0.0.1', int(sys.stdin.readline())))
 r, w = os.pipe()
 pid = os.fork()
 if pid == 0:
+    ctypes.CDLL(None).prctl(1, 9)
     os.read(r, 1)
     os._exit(0)
 print(pid, flush=True)
@@ -225,12 +227,6 @@ fn ends_with_process() {
     assert!(done.status.success());
     assert!(done.stderr.contains(&format!("process {pid} has ended")), "{}", done.stderr);
     done.summary();
-    for worker in server.workers {
-        let _ = rustix::process::kill_process(
-            rustix::process::Pid::from_raw(worker.cast_signed()).unwrap(),
-            Signal::KILL,
-        );
-    }
 }
 
 fn sigterm() {

@@ -54,7 +54,11 @@ pub(crate) fn connect(kind: Kind, listener: &TcpListener) -> TcpStream {
 
 /// A connected pair: (client, server).
 pub(crate) fn pair(kind: Kind, listener: &TcpListener) -> (TcpStream, TcpStream) {
-    let client = connect(kind, listener);
+    accept(connect(kind, listener), listener)
+}
+
+/// Pairs a client with what the listener accepts.
+pub(crate) fn accept(client: TcpStream, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let (server, _) = listener.accept().unwrap();
     (client, server)
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Test,
-    peers::{Kind, connect, listen, pair, port, read_to_end, reset},
+    peers::{Kind, accept, connect, listen, pair, port, read_to_end, reset},
     watch::{Watch, change},
 };
 
@@ -21,6 +21,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("active_and_passive_close_over_ipv6", || both_closes(Kind::V6)),
         Test::new("v4_mapped_counts_as_ipv4", || both_closes(Kind::Mapped)),
         Test::new("mptcp_shows_the_applications_socket_only", mptcp).only_if(has_mptcp),
+        Test::new("a_plain_client_of_an_mptcp_listener_is_shown_whole", plain_client_of_mptcp)
+            .only_if(has_mptcp),
         Test::new("a_reset_carries_its_error", reset_carries_error),
         Test::new("refused_connections_are_seen", refused),
         Test::new("port_filters_pass_what_is_not_known_yet", port_filters),
@@ -108,6 +110,36 @@ fn mptcp() {
         assert_eq!(t["protocol"], "mptcp", "a subflow is shown: {t}");
     }
     assert!(done.of("transition").iter().any(|t| change(t).ends_with(">CLOSE_WAIT")));
+}
+
+/// As Go listens since 1.24: the accepted socket is plain TCP, and only its second transition
+/// says so.
+fn plain_client_of_mptcp() {
+    let mut watch = Watch::start(&[]);
+    let listener = listen(Kind::Mptcp);
+    let at = listener.local_addr().unwrap().port();
+    for _ in 0..2 {
+        let (client, mut server) = accept(connect(Kind::V4, &listener), &listener);
+        drop(client);
+        read_to_end(&mut server);
+        drop(server);
+        watch.transition(at, "CLOSE");
+    }
+    let done = watch.stop();
+    let sockets: BTreeMap<u64, Vec<&serde_json::Value>> = done
+        .of("transition")
+        .into_iter()
+        .filter(|t| t["local"]["port"] == at && t["remote"]["port"] != 0)
+        .fold(BTreeMap::new(), |mut all, t| {
+            all.entry(t["socket"].as_u64().unwrap()).or_default().push(t);
+            all
+        });
+    assert_eq!(sockets.len(), 2);
+    for transitions in sockets.values() {
+        let path: Vec<_> = transitions.iter().map(|t| change(t)).collect();
+        assert_eq!(path, SERVER);
+        assert!(transitions[2]["owner"]["pid"] == std::process::id(), "{}", transitions[2]);
+    }
 }
 
 fn reset_carries_error() {

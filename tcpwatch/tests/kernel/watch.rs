@@ -70,7 +70,7 @@ impl Watch {
             match err.recv_timeout(PATIENCE) {
                 Ok(line) if line == "ready" => break,
                 Ok(line) => said.push(line),
-                Err(_) => panic!("tcpwatch {flags:?} did not start: {said:?}"),
+                Err(why) => panic!("tcpwatch {flags:?} did not start ({why}): {said:?}"),
             }
         }
         Self { child, out, err, lines: Vec::new() }
