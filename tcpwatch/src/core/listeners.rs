@@ -116,14 +116,14 @@ impl Listeners {
         }
     }
 
-    /// Forgets a process that has ended.
+    /// Forgets a process that has ended, and listeners that nobody else is known to hold: the
+    /// next pass finds them again if somebody does.
     pub fn exited(&mut self, pid: u32) {
-        for known in self.known.values_mut() {
+        self.known.retain(|_, known| {
             known.holders.retain(|holder| holder.process.pid != pid);
-            if known.caller.is_some_and(|caller| caller.pid == pid) {
-                known.caller = None;
-            }
-        }
+            known.caller = known.caller.filter(|caller| caller.pid != pid);
+            known.closed.is_some() || known.caller.is_some() || !known.holders.is_empty()
+        });
     }
 
     /// Whether an inherited owner can be named as it stands; if not, a pass is needed first.
