@@ -51,7 +51,7 @@ pub mod flag {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
 pub struct RawSocket {
-    /// Our own id, new at every (re)birth; 0 when storage could not be allocated.
+    /// Our own id, new at every (re)birth; never 0 in a record of the kernel program.
     pub id: u64,
     /// The kernel's socket cookie, 0 while it cannot be trusted.
     pub cookie: u64,

@@ -24,7 +24,7 @@ const MAX_NETNS: usize = 1024;
 const PORT_WORDS: usize = 65_536 / 64;
 
 #[btf_map]
-pub static EVENTS: RingBuf<RawTransition, { 8 << 20 }> = RingBuf::new();
+pub static EVENTS: RingBuf<RawTransition, { 16 << 20 }> = RingBuf::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, COUNTER_COUNT> = PerCpuArray::new();
 #[btf_map]

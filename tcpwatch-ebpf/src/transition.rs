@@ -30,7 +30,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let Some(known) = remembered(sk) else {
         count(Counter::Lost);
         if count(Counter::NoStorage) == 0 {
-            warn!(&ctx, "no memory for socket storage: transitions of some sockets are lost");
+            warn!(
+                &ctx,
+                "the kernel would not remember a socket (no memory, or busy): its transition is lost"
+            );
         }
         return 0;
     };

@@ -70,7 +70,7 @@ pub struct LiveArgs {
     #[arg(short = 'd', long, value_name = "TIME", value_parser = config::duration)]
     pub duration: Option<std::time::Duration>,
     /// Ring buffer between kernel and agent: a power of two, 4K to 1G
-    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = config::ring_size)]
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = config::ring_size)]
     pub ring_size: u32,
     /// Create this file when everything is attached
     #[arg(long, value_name = "FILE", hide_short_help = true)]

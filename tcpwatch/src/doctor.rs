@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-const RING: u32 = 8 << 20;
+const RING: u32 = 16 << 20;
 
 /// How a check came out.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -127,7 +127,7 @@ pub struct TcpInfo {
 /// One look at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// Our id; `None` when the kernel had no memory to remember the socket.
+    /// Our id; `None` in a record that has none.
     pub id: Option<SocketId>,
     /// The kernel's cookie, as `ss -e` prints it; `None` while it cannot be trusted.
     pub cookie: Option<u64>,

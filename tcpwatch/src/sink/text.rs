@@ -160,28 +160,17 @@ impl<W: Write> TextSink<W> {
             Status::Still => ("31", "STILL"),
             Status::Ended => ("32", "ENDED"),
         };
-        let verdict = f.verdict.map_or("unconfirmed", crate::core::finding::Verdict::word);
-        let word = self.paint(colour, &format!("{word:<7}"));
-        let at_least = if f.at_least { ">= " } else { "" };
-        let role = f.socket.role.map_or("", crate::core::socket::Role::word);
-        let (pid, comm) = owner(&f.socket);
-        let who = if pid == "-" { "-".to_owned() } else { format!("{comm}[{pid}]") };
-        let fd = f.holders.first().map_or_else(String::new, |h| format!(" fd {}", h.fd));
-        let same = match f.same_owner {
-            0 | 1 => String::new(),
-            many => format!("  ({many} open for this owner)"),
-        };
-        let line = format!(
-            "{} {word} {verdict} {who}{fd} {} {} {} {} {at_least}{} {role}{same}",
-            time_of_day(clock, f.at),
-            f.socket.local,
-            advice::arrow(&f.socket),
-            remote(&f.socket),
-            f.state,
-            f.linger,
-        );
-        writeln!(self.out, "{}", line.trim_end())?;
         let width = self.style.width.unwrap_or(usize::MAX);
+        let (head, place) = (head(f), place(f));
+        let time = time_of_day(clock, f.at);
+        let plain = time.len() + " STILL   ".len() + head.chars().count();
+        let word = self.paint(colour, &format!("{word:<7}"));
+        if plain + 2 + place.chars().count() <= width {
+            writeln!(self.out, "{time} {word} {head}  {place}")?;
+        } else {
+            writeln!(self.out, "{time} {word} {head}")?;
+            writeln!(self.out, "{:INDENT$}{place}", "")?;
+        }
         for line in wrap(&advice::summary(f), width.saturating_sub(INDENT)) {
             writeln!(self.out, "{:INDENT$}{line}", "")?;
         }
@@ -212,6 +201,28 @@ impl<W: Write> Sink for TextSink<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Verdict, who, and for how long.
+fn head(f: &Finding) -> String {
+    let verdict = f.verdict.map_or("unconfirmed", crate::core::finding::Verdict::word);
+    let at_least = if f.at_least { ">= " } else { "" };
+    let (pid, comm) = owner(&f.socket);
+    let who = if pid == "-" { "-".to_owned() } else { format!("{comm}[{pid}]") };
+    let fd = f.holders.first().map_or_else(String::new, |h| format!(" fd {}", h.fd));
+    format!("{verdict} {who}{fd} {} {at_least}{}", f.state, f.linger)
+}
+
+/// Both ends, the role, and how many more there are.
+fn place(f: &Finding) -> String {
+    let role = f.socket.role.map_or_else(String::new, |role| format!(" {}", role.word()));
+    let same = match (f.status, f.same_owner) {
+        (_, 0) | (Status::Open | Status::Still, 1) => String::new(),
+        (Status::Ended, left) => format!(", {left} of this owner still open"),
+        (_, many) => format!(", one of {many} of this owner"),
+    };
+    let ends = format!("{} {} {}", f.socket.local, advice::arrow(&f.socket), remote(&f.socket));
+    format!("{ends}{role}{same}")
 }
 
 fn wide(t: &Transition, pid: &str, comm: &str, arrow: &str, remote: &str) -> String {
