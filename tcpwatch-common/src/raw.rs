@@ -133,7 +133,7 @@ pub struct RawTransition {
     pub actor_comm: [u8; COMM_LEN],
 }
 
-/// One look at a socket by an iterator. 216 bytes, no padding.
+/// One look at a socket by an iterator. 232 bytes, no padding.
 ///
 /// There is one record for each (process, fd); a socket without an fd has one with pid 0.
 #[repr(C)]
@@ -157,14 +157,26 @@ pub struct RawObserved {
     pub queue_len: u32,
     /// Most that may wait, for a listener (`sk_max_ack_backlog`).
     pub queue_limit: u32,
+    /// `jiffies_64` at this look.
+    pub jiffies: u64,
+    /// Jiffies since the last ACK was received (`tcp_sock::rcv_tstamp`).
+    pub since_ack_received: u32,
+    /// Jiffies since data was received (`icsk_ack.lrcvtime`).
+    pub since_data_received: u32,
+    /// Jiffies since data was sent (`tcp_sock::lsndtime`).
+    pub since_data_sent: u32,
     /// State.
     pub state: u8,
+    /// 1 if the three ages were read.
+    pub has_ages: u8,
+    /// 1 if `SO_KEEPALIVE` is set.
+    pub keepalive: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: u8,
 }
 
 const _: () = {
     assert!(size_of::<RawSocket>() == 168);
     assert!(size_of::<RawTransition>() == 200);
-    assert!(size_of::<RawObserved>() == 216);
+    assert!(size_of::<RawObserved>() == 232);
 };

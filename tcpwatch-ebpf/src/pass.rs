@@ -7,13 +7,13 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::seq_file,
-    helpers::generated::{bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file},
 };
 use tcpwatch_common::{Field, PassSetting, RawObserved, flag, how, state};
 
 use crate::{
     filter::is_watched,
-    kernel::{Process, Ptr, load, process},
+    kernel::{Process, Ptr, has, load, process},
     maps::{Remembered, new_id, pass_setting, remembered},
     socket,
 };
@@ -114,6 +114,31 @@ fn adopt(known: &mut Remembered, sk: Ptr, holder: &Process, watched: bool) {
     }
 }
 
+/// The age of a `CLOSE_WAIT` that is older than we are lies between the first two.
+#[inline(always)]
+fn has_ages(tcp: Ptr) -> bool {
+    !tcp.is_null() && has(Field::AckReceived) && has(Field::DataReceived) && has(Field::DataSent)
+}
+
+#[inline(always)]
+fn ages(tcp: Ptr, now: u32) -> [u32; 3] {
+    if !has_ages(tcp) {
+        return [0; 3];
+    }
+    [
+        now.wrapping_sub(load(tcp, Field::AckReceived)),
+        now.wrapping_sub(load(tcp, Field::DataReceived)),
+        now.wrapping_sub(load(tcp, Field::DataSent)),
+    ]
+}
+
+/// `SOCK_KEEPOPEN` is bit 3 of `sk_flags` (include/net/sock.h: enum sock_flags).
+#[inline(always)]
+fn keepalive(sk: Ptr) -> bool {
+    const SOCK_KEEPOPEN: u64 = 3;
+    load::<u64>(sk, Field::SockFlags) >> SOCK_KEEPOPEN & 1 != 0
+}
+
 #[inline(always)]
 fn emit(meta: *const IterMeta, sk: Ptr, known: &Remembered, holder: &Process, fd: u32) {
     // Before the state is read, so that a later transition sorts behind this look.
@@ -138,8 +163,15 @@ fn emit(meta: *const IterMeta, sk: Ptr, known: &Remembered, holder: &Process, fd
     out.holder_comm = holder.comm;
     out.queue_len = load(sk, Field::QueueLen);
     out.queue_limit = load(sk, Field::QueueLimit);
+    out.jiffies = unsafe { bpf_jiffies64() };
+    let ages = ages(tcp, out.jiffies as u32);
+    out.since_ack_received = ages[0];
+    out.since_data_received = ages[1];
+    out.since_data_sent = ages[2];
+    out.has_ages = u8::from(has_ages(tcp));
+    out.keepalive = u8::from(has(Field::SockFlags) && keepalive(sk));
     out.state = present;
-    out.reserved = [0; 7];
+    out.reserved = 0;
     unsafe {
         bpf_seq_write(
             core::ptr::read_volatile(&raw const (*meta).seq),

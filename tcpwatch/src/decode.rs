@@ -7,12 +7,13 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::core::{
     comm::Comm,
-    input::{Observation, Transition},
+    input::{Activity, Observation, Transition},
     socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
     state::State,
-    time::Timestamp,
+    time::{Nanos, Timestamp},
 };
 
+const NS: u64 = 1_000_000_000;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
@@ -66,8 +67,40 @@ pub fn observation(bytes: &[u8]) -> Result<Observation, DecodeError> {
         holder: process(raw.holder_pid, raw.holder_comm)
             .map(|process| Holder { process, fd: raw.holder_fd }),
         queue: (raw.queue_len, raw.queue_limit),
+        activity: activity(&raw),
         socket: socket(&raw.socket)?,
     })
+}
+
+fn activity(raw: &RawObserved) -> Option<Activity> {
+    let hz = hz(raw.jiffies, raw.at_ns).filter(|_| raw.has_ages != 0)?;
+    let span = |jiffies: u32| Nanos(u64::from(jiffies) * (NS / hz));
+    Some(Activity {
+        ack_received: span(raw.since_ack_received),
+        data_received: span(raw.since_data_received),
+        data_sent: span(raw.since_data_sent),
+        keepalive: raw.keepalive != 0,
+    })
+}
+
+/// Jiffies per second. The kernel does not say, but `jiffies_64` starts 300 s before 2^32
+/// (include/linux/jiffies.h: INITIAL_JIFFIES) and runs with the monotonic clock, so only the
+/// right value makes the two agree. Around an uptime of 300 s all do; then it is not known.
+fn hz(jiffies: u64, mono_ns: u64) -> Option<u64> {
+    const CHOICES: [u64; 4] = [100, 250, 300, 1000];
+    const START_SECONDS: i64 = 300;
+    const CLOSE_MS: u64 = 2_500;
+    let uptime_ms = i64::try_from(mono_ns / 1_000_000).ok()?;
+    let agrees = |hz: u64| {
+        let jiffies = i64::try_from(jiffies).ok()?;
+        let hz = i64::try_from(hz).ok()?;
+        let since_boot = jiffies.checked_sub((1 << 32) - START_SECONDS * hz)?;
+        let ms = since_boot.checked_mul(1000)? / hz;
+        (ms.abs_diff(uptime_ms) < CLOSE_MS).then_some(())
+    };
+    let mut fitting = CHOICES.into_iter().filter(|&hz| agrees(hz).is_some());
+    let hz = fitting.next()?;
+    fitting.next().is_none().then_some(hz)
 }
 
 fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<T, DecodeError> {
@@ -185,6 +218,16 @@ mod tests {
         let decoded = transition(raw.as_bytes()).unwrap();
         assert_eq!(decoded.socket.remote.ip().to_string(), "192.0.2.7");
         assert_eq!(decoded.socket.family(), 4);
+    }
+
+    #[test]
+    fn jiffies_say_how_long_they_are() {
+        for (hz, uptime) in [(100, 10u64), (250, 4603), (300, 90_000), (1000, 7_776_000)] {
+            let jiffies = (1u64 << 32) - 300 * hz + uptime * hz;
+            assert_eq!(super::hz(jiffies, uptime * NS + 300_000_000), Some(hz));
+        }
+        assert_eq!(super::hz(1 << 32, 300 * NS), None, "every length fits");
+        assert_eq!(super::hz(17, 4 * NS), None, "none fits");
     }
 
     #[test]

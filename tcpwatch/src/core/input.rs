@@ -38,8 +38,23 @@ pub struct Observation {
     pub holder: Option<Holder>,
     /// Waiting connections and their limit, for a listener.
     pub queue: (u32, u32),
+    /// When the connection was last active, as TCP's own timers have it.
+    pub activity: Option<Activity>,
     /// The socket.
     pub socket: Socket,
+}
+
+/// How long ago things happened on a connection, to a jiffy (1 to 10 ms).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// The last ACK came in.
+    pub ack_received: Nanos,
+    /// The last data came in.
+    pub data_received: Nanos,
+    /// The last data was sent.
+    pub data_sent: Nanos,
+    /// `SO_KEEPALIVE` is set.
+    pub keepalive: bool,
 }
 
 /// What a pass looked at, and so what it proves not to exist.

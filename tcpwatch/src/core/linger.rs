@@ -41,13 +41,25 @@ struct Lingering {
     opener: Option<Process>,
     /// Bytes that would be acknowledged without anything new being sent, as of the last look.
     expected_acked: Option<u64>,
+    /// When we learnt that it lingers, which may be long after it began.
+    known_since: Timestamp,
     deadline: Timestamp,
+    /// When [`LingerTable::advance`] looks at it: at its deadline, or when it has waited for a
+    /// pass long enough.
+    timer: Timestamp,
     interval: Nanos,
     due: bool,
     shown: Option<Shown>,
     /// What the present pass has collected.
     seen: Option<Timestamp>,
     holders: Vec<Holder>,
+}
+
+impl Lingering {
+    /// The time of a finding about it: the deadline it passed, or when we learnt of it.
+    fn stamp(&self) -> Timestamp {
+        self.deadline.max(self.known_since)
+    }
 }
 
 /// All sockets that linger.
@@ -104,7 +116,13 @@ impl LingerTable {
     pub fn apply(&mut self, transition: &Transition) -> Option<Finding> {
         let id = transition.socket.id?;
         if transition.new == State::CloseWait {
-            self.begin(id, transition.socket, State::CloseWait, transition.at, false);
+            self.begin(
+                id,
+                transition.socket,
+                State::CloseWait,
+                transition.at,
+                (transition.at, false),
+            );
             return None;
         }
         let leaves = transition.old == State::CloseWait;
@@ -119,7 +137,7 @@ impl LingerTable {
                 }
                 return None;
             }
-            self.begin(id, transition.socket, State::Close, transition.at, false);
+            self.begin(id, transition.socket, State::Close, transition.at, (transition.at, false));
             return None;
         }
         if leaves {
@@ -134,8 +152,8 @@ impl LingerTable {
         id: SocketId,
         socket: Socket,
         state: State,
-        since: Timestamp,
-        at_least: bool,
+        known_since: Timestamp,
+        (since, at_least): (Timestamp, bool),
     ) {
         if self.sockets.contains_key(&id) {
             return;
@@ -152,7 +170,9 @@ impl LingerTable {
             since,
             at_least,
             opener,
+            known_since,
             deadline,
+            timer: deadline,
             interval: self.threshold.max(Nanos::SECOND),
             due: false,
             shown: None,
@@ -165,12 +185,18 @@ impl LingerTable {
 
     /// Makes the socket due at `at`.
     fn reschedule(&mut self, id: SocketId, at: Timestamp) {
+        self.stop_timer(id);
         let Some(entry) = self.sockets.get_mut(&id) else { return };
-        self.deadlines.remove(&(entry.deadline, id));
-        self.due -= usize::from(entry.due);
-        entry.due = false;
         entry.deadline = at;
+        entry.timer = at;
         self.deadlines.insert((at, id));
+    }
+
+    fn stop_timer(&mut self, id: SocketId) {
+        if let Some(entry) = self.sockets.get_mut(&id) {
+            self.deadlines.remove(&(entry.timer, id));
+            self.due -= usize::from(std::mem::take(&mut entry.due));
+        }
     }
 
     /// Notes one look. A socket that lingers already when first seen is taken in.
@@ -181,9 +207,8 @@ impl LingerTable {
         if !lingers {
             return;
         }
-        let since = observation.entered.unwrap_or(observation.at);
-        let at_least = observation.entered.is_none();
-        self.begin(id, observation.socket, observation.state, since, at_least);
+        let began = entered(observation);
+        self.begin(id, observation.socket, observation.state, observation.at, began);
         let Some(entry) = self.sockets.get_mut(&id) else { return };
         if entry.seen.is_none() {
             entry.holders.clear();
@@ -200,44 +225,48 @@ impl LingerTable {
     /// a pass is shown unconfirmed.
     pub fn advance(&mut self, now: Timestamp) -> Vec<Finding> {
         let mut findings = Vec::new();
-        while let Some(&(deadline, id)) = self.deadlines.first()
-            && deadline <= now
+        while let Some(&(timer, id)) = self.deadlines.first()
+            && timer <= now
         {
             self.deadlines.pop_first();
             let Some(entry) = self.sockets.get_mut(&id) else { continue };
             if entry.due {
-                entry.due = false;
-                self.due -= 1;
-                let stamp = deadline - GRACE;
+                let stamp = entry.stamp();
                 findings.extend(self.show(id, stamp, None, None));
             } else {
                 entry.due = true;
-                entry.deadline = deadline + GRACE;
+                entry.timer = entry.stamp() + GRACE;
                 self.due += 1;
-                self.deadlines.insert((entry.deadline, id));
+                self.deadlines.insert((entry.timer, id));
             }
         }
         findings
     }
 
-    /// A pass is complete: decides about everything that was due when it began.
+    /// A pass is complete: decides about everything that was due in time.
     pub fn confirm(&mut self, started: Timestamp, listeners: &Listeners) -> Vec<Finding> {
-        let mut decided: Vec<(Timestamp, SocketId)> = self
+        let mut due: Vec<(Timestamp, SocketId)> = self
             .sockets
             .iter()
-            .filter(|(_, entry)| entry.due && entry.deadline - GRACE <= started)
-            .map(|(&id, entry)| (entry.deadline - GRACE, id))
+            .filter(|(_, entry)| entry.due)
+            .map(|(&id, entry)| (entry.stamp(), id))
             .collect();
-        decided.sort_unstable();
+        due.sort_unstable();
         let mut findings = Vec::new();
-        for (deadline, id) in decided {
+        for (stamp, id) in due {
             let Some(entry) = self.sockets.get(&id) else { continue };
-            if entry.seen.is_some_and(|seen| seen >= started) {
-                let verdict = verdict(entry);
-                findings.extend(self.show(id, deadline, Some(verdict), Some(listeners)));
-            } else {
-                let cause = if entry.state == State::Close { Cause::FdClosed } else { Cause::Gone };
-                findings.extend(self.end(id, started, Ending { cause, by: None }, None));
+            match entry.seen {
+                Some(seen) if seen >= started.max(stamp) => {
+                    let verdict = verdict(entry);
+                    findings.extend(self.show(id, stamp, Some(verdict), Some(listeners)));
+                }
+                None if stamp <= started => {
+                    let dead = entry.state == State::Close;
+                    let cause = if dead { Cause::FdClosed } else { Cause::Gone };
+                    findings.extend(self.end(id, started, Ending { cause, by: None }, None));
+                }
+                // Due only since the pass has begun: the next one decides.
+                _ => {}
             }
         }
         for entry in self.sockets.values_mut() {
@@ -254,13 +283,12 @@ impl LingerTable {
         verdict: Option<Verdict>,
         listeners: Option<&Listeners>,
     ) -> Option<Finding> {
+        self.stop_timer(id);
         let entry = self.sockets.get_mut(&id)?;
-        self.deadlines.remove(&(entry.deadline, id));
-        self.due -= usize::from(entry.due);
-        entry.due = false;
         correct_owner(entry);
         entry.expected_acked = entry.socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent));
         entry.deadline = at + entry.interval;
+        entry.timer = entry.deadline;
         entry.interval = entry.interval.doubled().min(LONGEST_INTERVAL);
         self.deadlines.insert((entry.deadline, id));
         if verdict == Some(Verdict::HalfOpenInUse)
@@ -301,9 +329,8 @@ impl LingerTable {
         ending: Ending,
         last: Option<&Socket>,
     ) -> Option<Finding> {
+        self.stop_timer(id);
         let entry = self.sockets.remove(&id)?;
-        self.deadlines.remove(&(entry.deadline, id));
-        self.due -= usize::from(entry.due);
         let Shown { verdict, owner } = entry.shown?;
         let mut socket = last.copied().unwrap_or(entry.socket);
         socket.owner = entry.socket.owner;
@@ -333,6 +360,27 @@ fn leave(counts: &mut FxHashMap<Option<Process>, usize>, owner: Option<Process>)
         counts.insert(owner, left);
     }
     left
+}
+
+/// When it began to linger, and whether that may have been earlier.
+///
+/// For a `CLOSE_WAIT` from before we looked: the peer's FIN carried the last ACK, so it is at
+/// least as old as that (net/ipv4/tcp_input.c: tcp_ack sets rcv_tstamp). Later ACKs can only
+/// answer something of ours; if nothing of ours is later, the age is exact.
+fn entered(observation: &Observation) -> (Timestamp, bool) {
+    const SLACK: Nanos = Nanos(200_000_000);
+    if let Some(entered) = observation.entered {
+        return (entered, false);
+    }
+    let Some(activity) = observation.activity.filter(|_| observation.state == State::CloseWait)
+    else {
+        return (observation.at, true);
+    };
+    let unsent = observation.socket.tcp.is_none_or(|tcp| tcp.unsent > 0);
+    let rtt = observation.socket.tcp.map_or(0, |tcp| u64::from(tcp.srtt_us) * 4_000);
+    let quiet = activity.data_sent.0 > activity.ack_received.0.saturating_add(SLACK.0 + rtt);
+    let exact = quiet && !unsent && !activity.keepalive;
+    (observation.at - activity.ack_received, !exact)
 }
 
 /// A dead socket that an iterator finds: closed, with an fd, and once connected.

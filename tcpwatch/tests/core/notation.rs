@@ -18,11 +18,11 @@ use tcpwatch::{
     core::{
         comm::Comm,
         filter::Filter,
-        input::{Input, Observation, Scope, Transition},
+        input::{Activity, Input, Observation, Scope, Transition},
         pipeline::Rules,
         socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
         state::State,
-        time::{ClockMark, Timestamp},
+        time::{ClockMark, Nanos, Timestamp},
     },
 };
 
@@ -69,6 +69,15 @@ pub(crate) fn input(line: &str) -> Input {
             queue: value(&words, "queue").map_or((0, 0), |text| {
                 let (len, limit) = text.split_once('/').unwrap();
                 (len.parse().unwrap(), limit.parse().unwrap())
+            }),
+            activity: value(&words, "ages").map(|text| {
+                let spans: Vec<_> = text.split('/').map(|span| Nanos(time(span).0)).collect();
+                Activity {
+                    ack_received: spans[0],
+                    data_received: spans[1],
+                    data_sent: spans[2],
+                    keepalive: words.contains(&"keepalive"),
+                }
             }),
             socket: socket(words[2], &words[4..]),
         }),
