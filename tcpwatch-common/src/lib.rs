@@ -45,6 +45,8 @@ pub mod name {
     pub const PROG_TASK_FILE: &str = "task_file";
     /// Iterator over every socket that has storage.
     pub const PROG_STORAGE: &str = "storage";
+    /// Iterator over the TCP sockets of one network namespace.
+    pub const PROG_TCP: &str = "tcp";
     /// Exact acceptor on kernels before 6.10, where `inet_csk_accept` has four parameters.
     pub const PROG_ACCEPT4: &str = "accept4";
     /// Exact acceptor since 6.10, where `inet_csk_accept` has two parameters.

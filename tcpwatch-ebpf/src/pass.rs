@@ -35,6 +35,14 @@ pub struct TaskFileContext {
     file: Ptr,
 }
 
+/// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c).
+#[repr(C)]
+pub struct TcpContext {
+    meta: *const IterMeta,
+    sk_common: Ptr,
+    uid: u32,
+}
+
 /// `struct bpf_iter__bpf_sk_storage_map` (net/core/bpf_sk_storage.c).
 #[repr(C)]
 pub struct StorageContext {
@@ -93,6 +101,33 @@ pub extern "C" fn storage(ctx: *const StorageContext) -> i32 {
         return 0;
     }
     emit(meta, sk, unsafe { &*value }, &Process { pid: 0, comm: [0; 16] }, 0);
+    0
+}
+
+/// Sockets of one network namespace that nobody holds: the accept queue, and orphans. Those that
+/// have a file are `task_file`'s.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn tcp(ctx: *const TcpContext) -> i32 {
+    let (meta, common) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx).meta),
+            core::ptr::read_volatile(&raw const (*ctx).sk_common),
+        )
+    };
+    if common.is_null() {
+        return 0;
+    }
+    // Neither a request nor a TIME_WAIT minisock, which share the table.
+    let sk = socket::tcp_sock(common);
+    if sk.is_null() || !load::<Ptr>(sk, Field::SocketOfSock).is_null() {
+        return 0;
+    }
+    let Some(known) = remembered(sk) else { return 0 };
+    if known.id == 0 {
+        known.id = new_id();
+    }
+    emit(meta, sk, known, &Process { pid: 0, comm: [0; 16] }, 0);
     0
 }
 

@@ -13,6 +13,7 @@ Examples:
   sudo tcpwatch -D 5432 -j               connections to port 5432, as JSON lines
   sudo tcpwatch -stT > states.csv        CSV, bcc style
   sudo tcpwatch -q -d 60s --fail-on-leak fail if anything leaks within a minute
+  sudo tcpwatch leaks                    one look at what lingers now
   sudo tcpwatch demo                     see it find a leak, in ten seconds
 
 Exit codes: 0 ok, 1 findings and --fail-on-leak, 2 error.";
@@ -39,6 +40,8 @@ pub struct Cli {
 /// Verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// One look, then exit: everything that lingers now, grouped by culprit
+    Leaks(LeaksArgs),
     /// Say what this kernel and these privileges allow, and what is therefore exact or inferred
     Doctor(DoctorArgs),
     /// Start a small server that leaks, watch it, and show the findings (about 8 s)
@@ -130,6 +133,29 @@ pub struct OutputArgs {
     /// Show every column
     #[arg(short, long)]
     pub wide: bool,
+}
+
+/// Flags of `leaks`.
+#[derive(Args, Clone, Debug)]
+pub struct LeaksArgs {
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Only what has lingered this long
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = config::duration)]
+    pub linger: std::time::Duration,
+    /// Also report deliberate half-closes, where data still flows
+    #[arg(long)]
+    pub include_half_open: bool,
+    /// Show this many groups
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+    /// JSON lines: every finding, then every group
+    #[arg(short, long)]
+    pub json: bool,
+    /// Exit 1 if anything lingers
+    #[arg(long)]
+    pub fail_on_leak: bool,
 }
 
 /// Flags of `doctor`.

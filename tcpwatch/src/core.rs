@@ -5,6 +5,7 @@
 
 pub mod advice;
 pub mod comm;
+pub mod culprits;
 pub mod filter;
 pub mod finding;
 pub mod input;

@@ -39,6 +39,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => source::live::command(&cli.live),
+        Some(Command::Leaks(args)) => source::look::command(&args),
         Some(Command::Doctor(args)) => doctor::command(&args),
         Some(Command::Demo(args)) => demo::command(&args),
     };

@@ -1,3 +1,4 @@
 //! Sources: what turns the outside world into inputs.
 
 pub mod live;
+pub mod look;

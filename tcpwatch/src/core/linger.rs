@@ -10,10 +10,10 @@ use rustc_hash::FxHashMap;
 
 use super::{
     advice::processes,
-    finding::{Cause, Ending, Finding, Listener, Status, Verdict},
+    finding::{Cause, Ending, Finding, Status, Verdict},
     input::{Observation, Transition},
-    listeners::Listeners,
-    socket::{Holder, How, Owner, Process, Socket, SocketId},
+    listeners::{Known, Listeners},
+    socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
 };
@@ -50,7 +50,7 @@ struct Lingering {
     interval: Nanos,
     due: bool,
     shown: Option<Shown>,
-    /// What the present pass has collected.
+    /// The last look, and whom its pass saw holding the socket.
     seen: Option<Timestamp>,
     holders: Vec<Holder>,
 }
@@ -200,7 +200,7 @@ impl LingerTable {
     }
 
     /// Notes one look. A socket that lingers already when first seen is taken in.
-    pub fn observe(&mut self, observation: &Observation) {
+    pub fn observe(&mut self, observation: &Observation, pass_started: Timestamp) {
         let Some(id) = observation.socket.id else { return };
         let lingers = observation.state == State::CloseWait
             || observation.state == State::Close && is_dead(observation);
@@ -210,7 +210,7 @@ impl LingerTable {
         let began = entered(observation);
         self.begin(id, observation.socket, observation.state, observation.at, began);
         let Some(entry) = self.sockets.get_mut(&id) else { return };
-        if entry.seen.is_none() {
+        if entry.seen.is_none_or(|seen| seen < pass_started) {
             entry.holders.clear();
         }
         entry.seen = Some(observation.at);
@@ -260,7 +260,7 @@ impl LingerTable {
                     let verdict = verdict(entry);
                     findings.extend(self.show(id, stamp, Some(verdict), Some(listeners)));
                 }
-                None if stamp <= started => {
+                seen if stamp <= started && seen.is_none_or(|seen| seen < started) => {
                     let dead = entry.state == State::Close;
                     let cause = if dead { Cause::FdClosed } else { Cause::Gone };
                     findings.extend(self.end(id, started, Ending { cause, by: None }, None));
@@ -268,9 +268,6 @@ impl LingerTable {
                 // Due only since the pass has begun: the next one decides.
                 _ => {}
             }
-        }
-        for entry in self.sockets.values_mut() {
-            entry.seen = None;
         }
         findings
     }
@@ -286,6 +283,10 @@ impl LingerTable {
         self.stop_timer(id);
         let entry = self.sockets.get_mut(&id)?;
         correct_owner(entry);
+        let listener = listeners.and_then(|listeners| listeners.of(&entry.socket));
+        if entry.socket.role.is_none() && listener.is_some() {
+            entry.socket.role = Some(Role::Server);
+        }
         entry.expected_acked = entry.socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent));
         entry.deadline = at + entry.interval;
         entry.timer = entry.deadline;
@@ -314,9 +315,7 @@ impl LingerTable {
             at_least: entry.at_least,
             socket: entry.socket,
             holders: entry.holders.clone(),
-            listener: listeners
-                .filter(|_| never_accepted)
-                .and_then(|known| listener(known, &entry.socket)),
+            listener: listener.filter(|_| never_accepted).map(Known::describe),
             ending: None,
             same_owner: *same_owner,
         })
@@ -453,14 +452,4 @@ fn correct_owner(entry: &mut Lingering) {
     if !owner_holds && let Some(holder) = entry.holders.first() {
         entry.socket.owner = Some(Owner { process: holder.process, how: How::Fd });
     }
-}
-
-fn listener(listeners: &Listeners, socket: &Socket) -> Option<Listener> {
-    let known = listeners.get(socket.listener?)?;
-    Some(Listener {
-        local: known.local,
-        holders: known.holders.clone(),
-        queue_len: known.queue.0,
-        queue_limit: known.queue.1,
-    })
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use rustc_hash::FxHashMap;
 
 use super::{
+    finding::Listener,
     input::{Observation, Transition},
     socket::{Holder, How, Owner, Process, Socket, SocketId},
     state::State,
@@ -21,26 +22,40 @@ const KEEP_CLOSED: Nanos = Nanos::SECOND;
 #[derive(Clone, Debug)]
 pub struct Known {
     /// Where it listens.
-    pub local: SocketAddr,
+    local: SocketAddr,
+    netns: u32,
     /// Who holds it, lowest pid first.
-    pub holders: Vec<Holder>,
+    holders: Vec<Holder>,
     /// The process that called `listen`, while it lives.
     caller: Option<Process>,
     /// Waiting connections and their limit.
-    pub queue: (u32, u32),
+    queue: (u32, u32),
     looked: Timestamp,
     closed: Option<Timestamp>,
 }
 
 impl Known {
-    fn new(local: SocketAddr) -> Self {
+    fn new(socket: &Socket) -> Self {
         Self {
-            local,
+            local: socket.local,
+            netns: socket.netns,
             holders: Vec::new(),
             caller: None,
             queue: (0, 0),
             looked: Timestamp(0),
             closed: None,
+        }
+    }
+}
+
+impl Known {
+    /// What a finding says of it.
+    pub fn describe(&self) -> Listener {
+        Listener {
+            local: self.local,
+            holders: self.holders.clone(),
+            queue_len: self.queue.0,
+            queue_limit: self.queue.1,
         }
     }
 }
@@ -52,9 +67,17 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// What is known of a listener.
-    pub fn get(&self, id: SocketId) -> Option<&Known> {
-        self.known.get(&id)
+    /// The listener of a connection: by id, or by address for one from before we looked.
+    pub fn of(&self, socket: &Socket) -> Option<&Known> {
+        let by_id = socket.listener.and_then(|id| self.known.get(&id));
+        by_id.or_else(|| {
+            self.known.values().find(|known| {
+                let ip = known.local.ip();
+                known.netns == socket.netns
+                    && known.local.port() == socket.local.port()
+                    && (ip == socket.local.ip() || ip.is_unspecified())
+            })
+        })
     }
 
     /// Processes whose end changes what is known here.
@@ -75,13 +98,13 @@ impl Listeners {
         if let (Some(owner), Some(listener)) = (transition.socket.owner, transition.socket.listener)
             && owner.how == How::Listener
         {
-            let local = transition.socket.local;
-            self.known
-                .entry(listener)
-                .or_insert_with(|| Known { caller: Some(owner.process), ..Known::new(local) });
+            self.known.entry(listener).or_insert_with(|| Known {
+                caller: Some(owner.process),
+                ..Known::new(&transition.socket)
+            });
         }
         if transition.new == State::Listen && transition.old != State::Listen {
-            let known = Known::new(transition.socket.local);
+            let known = Known::new(&transition.socket);
             self.known
                 .insert(id, Known { caller: transition.actor, looked: transition.at, ..known });
         } else if transition.old == State::Listen
@@ -104,7 +127,7 @@ impl Listeners {
         let Some(id) = observation.socket.id.filter(|_| observation.state == State::Listen) else {
             return;
         };
-        let known = self.known.entry(id).or_insert_with(|| Known::new(observation.socket.local));
+        let known = self.known.entry(id).or_insert_with(|| Known::new(&observation.socket));
         if known.looked < pass_started {
             known.holders.clear();
         }

@@ -194,7 +194,7 @@ impl<'a> Pipeline<'a> {
         let ready = self.settler.observe(&self.rules.filter, observation);
         self.show_transitions(&ready)?;
         if self.rules.filter.accepts(&observation.socket, observation.state) {
-            self.lingering.observe(observation);
+            self.lingering.observe(observation, pass_started);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::Path,
 };
 
@@ -13,6 +13,7 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, FExit, Iter, ProgramError},
 };
+use rustc_hash::FxHashSet;
 use tcpwatch_common::{COUNTER_COUNT, Counter, SETTING_COUNT, Setting, filter, name};
 
 use super::{btf::Btf, layout::Layout, pass::Passes, sys};
@@ -84,29 +85,8 @@ pub struct Cost {
 impl Kernel {
     /// Loads and attaches. The iterators and the ring are handed out once.
     pub fn attach(plan: &Plan) -> Result<(Self, RingBuf<MapData>, Passes)> {
-        let btf = Btf::read(Path::new(VMLINUX)).context(
-            "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF",
-        )?;
-        require(&btf)?;
-        let layout = Layout::find(&btf);
-        if let Some(spec) = layout.missing().first() {
-            bail!(
-                "this kernel has no {}::{} of {} bytes, which tcpwatch reads; see tcpwatch doctor",
-                spec.structure,
-                spec.path,
-                spec.size
-            );
-        }
-        let settings = settings(plan)?;
-        let mut ebpf = EbpfLoader::new()
-            .override_global(name::OFFSETS, &layout.offsets[..], true)
-            .override_global(name::SETTINGS, &settings[..], true)
-            .map_max_entries(name::EVENTS, plan.ring_bytes)
-            .load(OBJECT)
-            .context("load the kernel program")?;
+        let (mut ebpf, btf, layout) = load(plan)?;
         let logger = aya_log::EbpfLogger::init(&mut ebpf).ok();
-        fill_sets(&mut ebpf, &plan.filter)?;
-
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
         let passes = prepare_passes(&mut ebpf, &types)?;
         let accept = if plan.exact_accept {
@@ -177,6 +157,39 @@ impl Kernel {
             .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
             .and_then(|value| value.trim().parse().ok())
     }
+}
+
+/// Only what a look takes: no transition is traced.
+pub fn look(plan: &Plan) -> Result<Passes> {
+    let (mut ebpf, _, _) = load(plan)?;
+    let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
+    prepare_passes(&mut ebpf, &types)
+}
+
+/// The object with its constants and sets filled in; no program is loaded yet.
+fn load(plan: &Plan) -> Result<(Ebpf, Btf, Layout)> {
+    let btf = Btf::read(Path::new(VMLINUX)).context(
+        "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF",
+    )?;
+    require(&btf)?;
+    let layout = Layout::find(&btf);
+    if let Some(spec) = layout.missing().first() {
+        bail!(
+            "this kernel has no {}::{} of {} bytes, which tcpwatch reads; see tcpwatch doctor",
+            spec.structure,
+            spec.path,
+            spec.size
+        );
+    }
+    let settings = settings(plan)?;
+    let mut ebpf = EbpfLoader::new()
+        .override_global(name::OFFSETS, &layout.offsets[..], true)
+        .override_global(name::SETTINGS, &settings[..], true)
+        .map_max_entries(name::EVENTS, plan.ring_bytes)
+        .load(OBJECT)
+        .context("load the kernel program")?;
+    fill_sets(&mut ebpf, &plan.filter)?;
+    Ok((ebpf, btf, layout))
 }
 
 /// Features that the kernel must have, by what its BTF describes.
@@ -271,18 +284,26 @@ fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         aya::maps::Map::SkStorage(data) => data.fd().as_fd().as_raw_fd().unsigned_abs(),
         other => bail!("map {} is not socket storage but {other:?}", name::SOCKETS),
     };
-    let storage: &mut Iter = program(ebpf, name::PROG_STORAGE)?;
-    let storage = match storage.load("bpf_sk_storage_map", types) {
-        Ok(()) => sys::link_iterator(storage.fd()?.as_fd(), Some(sockets))
-            .inspect_err(|error| log::warn!("no iterator over socket storage: {error}"))
-            .ok(),
-        Err(error) => {
-            log::warn!("no iterator over socket storage: {:#}", refused(error));
-            None
-        }
-    };
+    let storage =
+        optional_iterator(ebpf, types, name::PROG_STORAGE, "bpf_sk_storage_map", Some(sockets));
+    let tcp = optional_iterator(ebpf, types, name::PROG_TCP, "tcp", None);
     let settings = Array::try_from(take(ebpf, name::PASS)?)?;
-    Ok(Passes { task_file, storage, settings })
+    Ok(Passes { task_file, storage, tcp, settings, closed: FxHashSet::default() })
+}
+
+/// An iterator without which something stays unseen, but nothing is wrong.
+fn optional_iterator(
+    ebpf: &mut Ebpf,
+    types: &aya::Btf,
+    name: &str,
+    kind: &str,
+    map: Option<u32>,
+) -> Option<OwnedFd> {
+    let linked = program::<Iter>(ebpf, name).and_then(|program| {
+        program.load(kind, types).map_err(refused)?;
+        Ok(sys::link_iterator(program.fd()?.as_fd(), map)?)
+    });
+    linked.inspect_err(|error| log::warn!("no iterator over {kind}: {error:#}")).ok()
 }
 
 /// `inet_csk_accept` lost two of its four parameters in 6.10; its return value sits behind them.

@@ -28,6 +28,9 @@
 //!   `gone`; `by`), `same_owner` (open findings of this owner) and `summary`, one sentence. `ts` is
 //!   the deadline that passed, or the moment it ended.
 //! - `lost`: `count` more transitions never reached us, `total` so far.
+//! - `culprit` (of `tcpwatch leaks`): findings that share owner, verdict, role and `end` (the
+//!   remote end of clients, the local end of servers): `count`, `share` of all, `oldest_ns`,
+//!   `p50_ns`, `p99_ns`, `at_least`, `fds` in use and `fd_limit` of the process.
 //! - `summary`: the last line. `entered` and `now` are counts per state, `verdicts` per verdict,
 //!   `owners` a list of `pid`, `comm` and `findings`.
 
@@ -60,7 +63,8 @@ impl<W: Write> JsonSink<W> {
         Self { out }
     }
 
-    fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
+    /// Writes any value as a line of its own.
+    pub(crate) fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, value)?;
         self.out.write_all(b"\n")
     }

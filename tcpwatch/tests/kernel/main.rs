@@ -8,6 +8,7 @@
 mod cost;
 mod errors;
 mod findings;
+mod leaks;
 mod owners;
 mod peers;
 mod transitions;
@@ -19,15 +20,21 @@ fn main() {
     let arguments = Arguments::from_args();
     let allowed =
         tcpwatch::kernel::privilege::missing().is_none() && rustix::process::geteuid().is_root();
-    let trials =
-        [transitions::tests(), findings::tests(), owners::tests(), errors::tests(), cost::tests()]
-            .into_iter()
-            .flatten()
-            .map(|test| {
-                Trial::test(test.name, move || run(test.body))
-                    .with_ignored_flag(!allowed || !(test.possible)())
-            })
-            .collect();
+    let trials = [
+        transitions::tests(),
+        findings::tests(),
+        owners::tests(),
+        errors::tests(),
+        leaks::tests(),
+        cost::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|test| {
+        Trial::test(test.name, move || run(test.body))
+            .with_ignored_flag(!allowed || !(test.possible)())
+    })
+    .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -1,0 +1,164 @@
+//! One look at what began before tcpwatch did.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Test,
+    peers::{Kind, Program, connect, listen, pair, read_to_end},
+    watch::namespace,
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("leaks_finds_what_began_before", before),
+        Test::new("leaks_groups_by_culprit", groups),
+        Test::new("leaks_gives_ages_that_enclose_the_truth", ages),
+        Test::new("leaks_does_not_report_a_half_close_in_use", in_use),
+        Test::new("leaks_is_silent_when_nothing_lingers", silent),
+    ]
+}
+
+fn leaks(flags: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
+        .args(["leaks", "-N", &namespace()])
+        .args(flags)
+        .output()
+        .unwrap()
+}
+
+fn lines(flags: &[&str], kind: &str) -> Vec<Value> {
+    let output = leaks(&[&["-j"], flags].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["type"] == kind)
+        .collect()
+}
+
+fn before() {
+    let listener = listen(Kind::V4);
+    let (mut client, unread) = pair(Kind::V4, &listener);
+    client.write_all(b"12345").unwrap();
+    let (second, mut read) = pair(Kind::V4, &listener);
+    drop((client, second));
+    read_to_end(&mut read);
+    let (third, mut dead) = pair(Kind::V4, &listener);
+    drop(third);
+    read_to_end(&mut dead);
+    while dead.write_all(b"x").is_ok() {}
+    drop(connect(Kind::V4, &listener));
+    let findings = lines(&[], "finding");
+    let of = |verdict: &str| {
+        let found: Vec<_> = findings.iter().filter(|f| f["verdict"] == verdict).collect();
+        assert_eq!(found.len(), 1, "{verdict}: {findings:#?}");
+        found[0].clone()
+    };
+    assert_eq!(findings.len(), 4, "{findings:#?}");
+    assert_eq!(of("not-reading")["unread"], 6);
+    assert_eq!(of("not-closed")["unread"], 0);
+    assert_eq!(of("dead-fd")["state"], "CLOSE");
+    for verdict in ["not-reading", "not-closed", "dead-fd"] {
+        assert_eq!(of(verdict)["holders"][0]["pid"], std::process::id());
+        assert_eq!(of(verdict)["linger_at_least"], true);
+    }
+    let waiting = of("never-accepted");
+    assert_eq!(waiting["listener"]["local"]["port"], listener.local_addr().unwrap().port());
+    assert_eq!(waiting["listener"]["queue_len"], 1);
+    assert_eq!(waiting["role"], "server");
+    let output = leaks(&["--fail-on-leak"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("4 sockets linger"), "{text}");
+    drop((unread, read, dead));
+}
+
+fn groups() {
+    let (mine, other) = (listen(Kind::V4), listen(Kind::V4));
+    let kept: Vec<_> = [&mine, &mine, &mine, &other]
+        .into_iter()
+        .map(|listener| {
+            let (client, server) = pair(Kind::V4, listener);
+            drop(client);
+            server
+        })
+        .collect();
+    let culprits = lines(&["-p", &std::process::id().to_string()], "culprit");
+    let counts: Vec<_> = culprits.iter().map(|c| (c["count"].clone(), c["end"].clone())).collect();
+    assert_eq!(
+        counts,
+        [
+            (json!(3), json!(mine.local_addr().unwrap().to_string())),
+            (json!(1), json!(other.local_addr().unwrap().to_string())),
+        ]
+    );
+    assert_eq!(culprits[0]["share"], 0.75);
+    assert!(culprits[0]["fds"].as_u64().unwrap() > 4);
+    drop(kept);
+}
+
+/// A client sends, waits, closes; the true age of the `CLOSE_WAIT` is known here.
+fn ages() {
+    let listener = listen(Kind::V4);
+    let (mut client, mut server) = pair(Kind::V4, &listener);
+    client.write_all(b"x").unwrap();
+    // Time has to pass here: ages are what is measured.
+    std::thread::sleep(Duration::from_millis(700));
+    let before = tcpwatch::kernel::clock::now();
+    drop(client);
+    read_to_end(&mut server);
+    let after = tcpwatch::kernel::clock::now();
+    std::thread::sleep(Duration::from_millis(800));
+    let finding = &lines(&[], "finding")[0];
+    let now = finding["mono_ns"].as_u64().unwrap();
+    let linger = finding["linger_ns"].as_u64().unwrap();
+    let jiffy = 10_000_000;
+    assert!(linger <= now - before.0 + jiffy, "older than it can be: {finding}");
+    assert!(linger + jiffy >= now - after.0, "much younger than it is: {finding}");
+    assert_eq!(finding["linger_at_least"], false, "nothing of ours came after: {finding}");
+}
+
+/// Sends on after the peer has closed its side.
+const SENDER: &str = "
+import socket, threading
+s = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(s.getsockname())
+a, _ = s.accept()
+c.shutdown(socket.SHUT_WR)
+def read():
+    while c.recv(4096): pass
+threading.Thread(target=read, daemon=True).start()
+a.recv(1)
+stop = threading.Event()
+def send():
+    while not stop.wait(0.05): a.send(b'more')
+threading.Thread(target=send, daemon=True).start()
+print('sending')
+input()
+";
+
+fn in_use() {
+    let mut sender = Program::start(SENDER);
+    assert_eq!(sender.answer(), "sending");
+    assert_eq!(lines(&[], "finding"), Vec::<Value>::new());
+    let shown = lines(&["--include-half-open"], "finding");
+    assert_eq!(shown[0]["verdict"], "half-open-in-use");
+    assert_eq!(shown[0]["owner"]["pid"], sender.pid());
+    sender.kill();
+}
+
+fn silent() {
+    let listener = listen(Kind::V4);
+    let (client, server) = pair(Kind::V4, &listener);
+    let output = leaks(&["--fail-on-leak"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "nothing lingers\n");
+    drop((client, server));
+}
