@@ -84,6 +84,7 @@ fields! {
     DataSent: "tcp_sock" "lsndtime" 4 Optional,
     DataReceived: "inet_connection_sock" "icsk_ack.lrcvtime" 4 Optional,
     SockFlags: "sock_common" "skc_flags" 8 Optional,
+    TimewaitSubstate: "inet_timewait_sock" "tw_substate" 1 Optional,
     SockOfSocket: "socket" "sk" 8 Required,
     SocketInode: "socket_alloc" "vfs_inode.i_ino" 8 Required,
     NetInode: "net" "ns.inum" 4 Required,

@@ -7,7 +7,10 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::seq_file,
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file},
+    helpers::generated::{
+        bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write, bpf_skc_to_tcp_timewait_sock,
+        bpf_sock_from_file,
+    },
 };
 use tcpwatch_common::{Field, PassSetting, RawObserved, flag, how, state};
 
@@ -118,9 +121,12 @@ pub extern "C" fn tcp(ctx: *const TcpContext) -> i32 {
     if common.is_null() {
         return 0;
     }
-    // Neither a request nor a TIME_WAIT minisock, which share the table.
     let sk = socket::tcp_sock(common);
-    if sk.is_null() || !load::<Ptr>(sk, Field::SocketOfSock).is_null() {
+    if sk.is_null() {
+        minisock(meta, common);
+        return 0;
+    }
+    if !load::<Ptr>(sk, Field::SocketOfSock).is_null() {
         return 0;
     }
     let Some(known) = remembered(sk) else { return 0 };
@@ -129,6 +135,31 @@ pub extern "C" fn tcp(ctx: *const TcpContext) -> i32 {
     }
     emit(meta, sk, known, &Process { pid: 0, comm: [0; 16] }, 0);
     0
+}
+
+/// A request or `TIME_WAIT` minisock: it has the common part alone, and no storage.
+#[inline(always)]
+fn minisock(meta: *const IterMeta, common: Ptr) {
+    if pass_setting(PassSetting::States) >> state::TIME_WAIT & 1 == 0 {
+        return;
+    }
+    let timewait: Ptr =
+        unsafe { bpf_skc_to_tcp_timewait_sock(common.cast_mut().cast()) }.cast_const().cast();
+    if timewait.is_null() {
+        return;
+    }
+    // A connection that waits for the peer's FIN is kept as a minisock too (tcp_time_wait).
+    let present: u8 = if has(Field::TimewaitSubstate) {
+        load(timewait, Field::TimewaitSubstate)
+    } else {
+        state::TIME_WAIT as u8
+    };
+    let mut record = MaybeUninit::<RawObserved>::zeroed();
+    let out = unsafe { &mut *record.as_mut_ptr() };
+    out.at_ns = unsafe { bpf_ktime_get_ns() };
+    socket::describe_common(&mut out.socket, common);
+    out.state = present;
+    write(meta, &record);
 }
 
 /// Takes in a socket that we had not seen, and corrects an owner that was only inherited.
@@ -207,6 +238,11 @@ fn emit(meta: *const IterMeta, sk: Ptr, known: &Remembered, holder: &Process, fd
     out.keepalive = u8::from(has(Field::SockFlags) && keepalive(sk));
     out.state = present;
     out.reserved = 0;
+    write(meta, &record);
+}
+
+#[inline(always)]
+fn write(meta: *const IterMeta, record: &MaybeUninit<RawObserved>) {
     unsafe {
         bpf_seq_write(
             core::ptr::read_volatile(&raw const (*meta).seq),

@@ -123,23 +123,13 @@ pub fn describe(out: &mut RawSocket, sk: Ptr, tcp: Ptr, known: &Remembered, loca
     out.owner_how = known.owner_how;
     out.owner_comm = known.owner_comm;
 
-    let family: u16 = load(sk, Field::Family);
-    out.family = family;
+    describe_common(out, sk);
     out.protocol = load(sk, Field::Protocol);
-    if family == AF_INET6 && has(Field::LocalV6) && has(Field::RemoteV6) {
-        out.local_addr = load16(sk, Field::LocalV6);
-        out.remote_addr = load16(sk, Field::RemoteV6);
-    } else {
-        out.local_addr = v4(load(sk, Field::LocalV4));
-        out.remote_addr = v4(load(sk, Field::RemoteV4));
-    }
     out.local_port = local_port;
-    out.remote_port = u16::from_be(load(sk, Field::RemotePort));
 
     let socket: Ptr = load(sk, Field::SocketOfSock);
     out.inode = inode(sk, socket);
     out.cgroup = cgroup(sk);
-    out.netns = netns(sk);
     out.uid = load(sk, Field::Uid);
     out.error = load(sk, Field::Error);
     out.shutdown = load(sk, Field::Shutdown);
@@ -170,6 +160,24 @@ pub fn describe(out: &mut RawSocket, sk: Ptr, tcp: Ptr, known: &Remembered, loca
     }
     out.flags = flags;
     out.reserved = [0; 5];
+}
+
+/// What `struct sock_common` has, and so minisocks too. They are TCP: MPTCP has none of its own.
+#[inline(always)]
+pub fn describe_common(out: &mut RawSocket, common: Ptr) {
+    let family: u16 = load(common, Field::Family);
+    out.family = family;
+    out.protocol = IPPROTO_TCP;
+    if family == AF_INET6 && has(Field::LocalV6) && has(Field::RemoteV6) {
+        out.local_addr = load16(common, Field::LocalV6);
+        out.remote_addr = load16(common, Field::RemoteV6);
+    } else {
+        out.local_addr = v4(load(common, Field::LocalV4));
+        out.remote_addr = v4(load(common, Field::RemoteV4));
+    }
+    out.local_port = load(common, Field::LocalPort);
+    out.remote_port = u16::from_be(load(common, Field::RemotePort));
+    out.netns = netns(common);
 }
 
 /// A distance between sequence numbers; the two are read without the lock and may cross.

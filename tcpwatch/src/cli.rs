@@ -1,5 +1,7 @@
 //! The command line, exactly as typed. [`crate::config`] turns it into what the code needs.
 
+#![expect(clippy::doc_markdown, reason = "these are help texts, which show backticks as they are")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::styling};
@@ -42,6 +44,10 @@ pub struct Cli {
 pub enum Command {
     /// One look, then exit: everything that lingers now, grouped by culprit
     Leaks(LeaksArgs),
+    /// Count sockets per state, TIME_WAIT included, by process or by port
+    States(StatesArgs),
+    /// Say what a TCP state means, who is at fault, and what helps
+    Explain(ExplainArgs),
     /// Say what this kernel and these privileges allow, and what is therefore exact or inferred
     Doctor(DoctorArgs),
     /// Start a small server that leaks, watch it, and show the findings (about 8 s)
@@ -156,6 +162,39 @@ pub struct LeaksArgs {
     /// Exit 1 if anything lingers
     #[arg(long)]
     pub fail_on_leak: bool,
+}
+
+/// Flags of `states`.
+#[derive(Args, Clone, Debug)]
+pub struct StatesArgs {
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Count by this
+    #[arg(long, value_enum, default_value_t = By::Process)]
+    pub by: By,
+    /// Show this many rows
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub top: usize,
+    /// JSON lines: one per row
+    #[arg(short, long)]
+    pub json: bool,
+}
+
+/// What `states` counts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// The process that holds the socket
+    Process,
+    /// The local port
+    Port,
+}
+
+/// Flags of `explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// The state (close-wait, CLOSE_WAIT, …)
+    pub state: State,
 }
 
 /// Flags of `doctor`.

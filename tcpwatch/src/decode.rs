@@ -84,7 +84,7 @@ fn activity(raw: &RawObserved) -> Option<Activity> {
 }
 
 /// Jiffies per second. The kernel does not say, but `jiffies_64` starts 300 s before 2^32
-/// (include/linux/jiffies.h: INITIAL_JIFFIES) and runs with the monotonic clock, so only the
+/// (`include/linux/jiffies.h`: `INITIAL_JIFFIES`) and runs with the monotonic clock, so only the
 /// right value makes the two agree. Around an uptime of 300 s all do; then it is not known.
 fn hz(jiffies: u64, mono_ns: u64) -> Option<u64> {
     const CHOICES: [u64; 4] = [100, 250, 300, 1000];

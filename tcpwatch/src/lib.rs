@@ -14,6 +14,7 @@ pub mod decode;
 pub mod demo;
 pub mod doctor;
 pub mod exit;
+pub mod explain;
 pub mod kernel;
 pub mod output;
 pub mod sink;
@@ -40,6 +41,8 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         None => source::live::command(&cli.live),
         Some(Command::Leaks(args)) => source::look::command(&args),
+        Some(Command::States(args)) => source::states::command(&args),
+        Some(Command::Explain(args)) => explain::command(&args),
         Some(Command::Doctor(args)) => doctor::command(&args),
         Some(Command::Demo(args)) => demo::command(&args),
     };

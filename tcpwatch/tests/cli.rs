@@ -71,3 +71,17 @@ fn the_version_is_the_packages() {
         format!("tcpwatch {}\n", env!("CARGO_PKG_VERSION"))
     );
 }
+
+#[test]
+fn every_state_is_explained() {
+    for state in ["close-wait", "TIME_WAIT", "estab", "fin-wait-2", "closed", "listen", "last_ack"]
+    {
+        let output = tcpwatch(&["explain", state]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{state}");
+        assert!(text.contains("At fault:") && text.contains("What to do:"), "{state}: {text}");
+    }
+    let output = tcpwatch(&["explain", "time-wait"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("gone since Linux 4.12"));
+    refused(&["explain", "limbo"], &["no TCP state is called", "CLOSE_WAIT"]);
+}

@@ -364,7 +364,7 @@ fn leave(counts: &mut FxHashMap<Option<Process>, usize>, owner: Option<Process>)
 /// When it began to linger, and whether that may have been earlier.
 ///
 /// For a `CLOSE_WAIT` from before we looked: the peer's FIN carried the last ACK, so it is at
-/// least as old as that (net/ipv4/tcp_input.c: tcp_ack sets rcv_tstamp). Later ACKs can only
+/// least as old as that (`net/ipv4/tcp_input.c`: `tcp_ack` sets `rcv_tstamp`). Later ACKs can only
 /// answer something of ours; if nothing of ours is later, the age is exact.
 fn entered(observation: &Observation) -> (Timestamp, bool) {
     const SLACK: Nanos = Nanos(200_000_000);

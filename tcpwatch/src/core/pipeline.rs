@@ -251,11 +251,13 @@ fn is_inherited_by_watched(filter: &Filter, socket: &Socket) -> bool {
         .is_some_and(|owner| owner.how == How::Listener && filter.pids.contains(&owner.process.pid))
 }
 
+const ALL_STATES: u32 = u32::MAX;
+
 /// States in which sockets linger, and `LISTEN`, as a mask for [`Scope::Lingering`].
 pub fn scope_states(scope: Scope) -> u32 {
     match scope {
-        Scope::Everything => State::ALL.iter().fold(0, |mask, state| mask | state.bit()),
+        Scope::Everything => ALL_STATES & !State::TimeWait.bit(),
         Scope::Lingering => State::CloseWait.bit() | State::Close.bit() | State::Listen.bit(),
-        Scope::Watched => State::ALL.iter().fold(0, |mask, state| mask | state.bit()),
+        Scope::Watched => ALL_STATES,
     }
 }

@@ -43,13 +43,24 @@ impl Passes {
     /// A pass over everything also takes in what we do not remember yet: sockets in accept
     /// queues, namespace by namespace.
     pub fn run(&mut self, scope: Scope) -> io::Result<Vec<Observation>> {
-        self.set(PassSetting::States, scope_states(scope))?;
+        self.run_with(scope, scope_states(scope))
+    }
+
+    /// A pass over everything, `TIME_WAIT` included: those have no process, no socket id, and may
+    /// be many.
+    pub fn run_with_time_wait(&mut self) -> io::Result<Vec<Observation>> {
+        self.run_with(Scope::Everything, u32::MAX)
+    }
+
+    fn run_with(&mut self, scope: Scope, states: u32) -> io::Result<Vec<Observation>> {
+        self.set(PassSetting::States, states)?;
         self.set(PassSetting::PidsOnly, u32::from(scope == Scope::Watched))?;
         let mut observations = read(&self.task_file)?;
         if scope == Scope::Watched {
             return Ok(observations);
         }
-        let mut known: FxHashSet<_> = observations.iter().map(|seen| seen.socket.id).collect();
+        let mut known: FxHashSet<_> =
+            observations.iter().filter_map(|seen| seen.socket.id).collect();
         let mut without_fd = match &self.storage {
             Some(storage) => read(storage)?,
             None => Vec::new(),
@@ -57,7 +68,9 @@ impl Passes {
         if scope == Scope::Everything {
             without_fd.extend(self.namespaces(&observations)?);
         }
-        observations.extend(without_fd.into_iter().filter(|seen| known.insert(seen.socket.id)));
+        observations.extend(
+            without_fd.into_iter().filter(|seen| seen.socket.id.is_none_or(|id| known.insert(id))),
+        );
         Ok(observations)
     }
 

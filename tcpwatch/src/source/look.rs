@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Between two looks, where one cannot tell a half-close in use.
-const SECOND_LOOK: Duration = Duration::from_millis(1000);
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Data sent more recently than this may be followed by more.
 const RECENTLY: Nanos = Nanos(5_000_000_000);
 /// A look needs no ring; this is the smallest that loads.

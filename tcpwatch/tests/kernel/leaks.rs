@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("leaks_groups_by_culprit", groups),
         Test::new("leaks_gives_ages_that_enclose_the_truth", ages),
         Test::new("leaks_does_not_report_a_half_close_in_use", in_use),
+        Test::new("states_counts_what_ss_counts", states),
         Test::new("leaks_is_silent_when_nothing_lingers", silent),
     ]
 }
@@ -161,4 +162,48 @@ fn silent() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "nothing lingers\n");
     drop((client, server));
+}
+
+/// The same counts as `ss`, `TIME_WAIT` included.
+fn states() {
+    let listener = listen(Kind::V4);
+    let mut kept = Vec::new();
+    for round in 0..7 {
+        let (mut client, mut server) = pair(Kind::V4, &listener);
+        match round % 3 {
+            // We close first: TIME_WAIT on the server's side.
+            0 => {
+                drop(server);
+                read_to_end(&mut client);
+            }
+            // The client closes, we do not: CLOSE_WAIT here, FIN_WAIT2 there.
+            1 => {
+                drop(client);
+                read_to_end(&mut server);
+                kept.push(server);
+            }
+            _ => kept.extend([client, server]),
+        }
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
+        .args(["states", "--by", "port", "-j", "-N", &namespace()])
+        .output()
+        .unwrap();
+    let mut ours = std::collections::BTreeMap::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for (state, count) in line["states"].as_object().unwrap() {
+            *ours.entry(state.clone()).or_insert(0) += count.as_u64().unwrap();
+        }
+    }
+    let output = Command::new("ss").args(["-tanH"]).output().unwrap();
+    let mut theirs = std::collections::BTreeMap::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let word = line.split_whitespace().next().unwrap();
+        let state: tcpwatch::core::state::State = word.parse().unwrap();
+        *theirs.entry(state.to_string()).or_insert(0) += 1;
+    }
+    assert_eq!(ours, theirs);
+    assert_eq!((ours["TIME_WAIT"], ours["CLOSE_WAIT"], ours["FIN_WAIT2"]), (3, 2, 2));
+    drop(kept);
 }
