@@ -86,7 +86,7 @@ fields! {
     SockFlags: "sock_common" "skc_flags" 8 Optional,
     TimewaitSubstate: "inet_timewait_sock" "tw_substate" 1 Optional,
     SockOfSocket: "socket" "sk" 8 Required,
-    SocketInode: "socket_alloc" "vfs_inode.i_ino" 8 Required,
+    SocketInode: "socket_alloc" "vfs_inode.i_ino" 8 Optional,
     NetInode: "net" "ns.inum" 4 Required,
     CgroupNode: "cgroup" "kn" 8 Optional,
     NodeId: "kernfs_node" "id" 8 Optional,

@@ -54,7 +54,11 @@ pub fn passes(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> bool 
     if filters & filter::NETNS != 0 && NETNS.get_ptr(netns(sk)).is_none() {
         return false;
     }
-    filters & filter::PID == 0 || owner_passes(known, actor)
+    // Whoever holds a socket when it begins to linger is found by a pass, and may have got it from
+    // its owner in the meantime.
+    filters & filter::PID == 0
+        || change.kind & change::CLOSE_WAIT != 0
+        || owner_passes(known, actor)
 }
 
 /// Into and out of `CLOSE_WAIT`, and an end that leaves the fd open: nobody closed the socket,

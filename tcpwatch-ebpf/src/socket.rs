@@ -71,7 +71,7 @@ fn inode(sk: Ptr, socket: Ptr) -> u64 {
         return load(sk, Field::Inode);
     }
     let mut inode = 0u64;
-    if !socket.is_null() {
+    if !socket.is_null() && has(Field::SocketInode) {
         unsafe {
             bpf_probe_read_kernel(
                 (&raw mut inode).cast(),

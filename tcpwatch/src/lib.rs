@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod output;
 pub mod sink;
 pub mod source;
+mod stop;
 
 use std::process::ExitCode;
 

@@ -71,7 +71,7 @@ fn ended(finding: &Finding) -> String {
         }
         Cause::ListenerClosed => format!("its listener was closed after {at_least}{linger}"),
         Cause::FdClosed => {
-            format!("the fd was closed; it had lingered for at most {linger}")
+            format!("the fd was closed or used anew; it had lingered for at most {linger}")
         }
         Cause::Gone => format!("gone after at most {linger}; its end was not seen"),
     }

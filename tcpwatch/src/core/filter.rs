@@ -33,6 +33,8 @@ impl Filter {
         let port_ok = |set: &BTreeSet<u16>, port: u16, unknown_ok: bool| {
             set.is_empty() || set.contains(&port) || port == 0 && unknown_ok
         };
+        // Until it is accepted, a connection has the user of its listener.
+        let owned = socket.has_file || state == State::Listen;
         let family_unknown = socket.family() == 6 && socket.remote.ip().is_unspecified();
         port_ok(&self.local_ports, socket.local.port(), true)
             && port_ok(&self.remote_ports, socket.remote.port(), state != State::Listen)
@@ -40,7 +42,7 @@ impl Filter {
                 family == socket.family() || family == 4 && family_unknown && state != State::Listen
             })
             && (self.netns.is_empty() || self.netns.contains(&socket.netns))
-            && (self.uids.is_empty() || self.uids.contains(&socket.uid))
+            && (self.uids.is_empty() || self.uids.contains(&socket.uid) || !owned)
     }
 
     /// Whether a transition passes everything but the process filter.

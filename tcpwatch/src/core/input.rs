@@ -89,12 +89,24 @@ pub enum Input {
         /// When it was done.
         at: Timestamp,
     },
+    /// A pass could not be run: what waits for one will not be confirmed.
+    PassFailed {
+        /// When.
+        at: Timestamp,
+    },
     /// Transitions were lost.
     Lost {
         /// When we learnt of it.
         at: Timestamp,
         /// How many more than before.
         count: u64,
+    },
+    /// A process that the pipeline asked about is alive.
+    Running {
+        /// When we learnt of it.
+        at: Timestamp,
+        /// Its id.
+        pid: u32,
     },
     /// A process that the pipeline asked about has ended.
     Exited {
@@ -119,7 +131,9 @@ impl Input {
             Self::Observed(observation) => observation.at,
             Self::PassBegin { at, .. }
             | Self::PassEnd { at }
+            | Self::PassFailed { at }
             | Self::Lost { at, .. }
+            | Self::Running { at, .. }
             | Self::Exited { at, .. }
             | Self::End { at } => *at,
         }

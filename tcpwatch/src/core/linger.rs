@@ -18,8 +18,6 @@ use super::{
     time::{Nanos, Timestamp},
 };
 
-/// How long a due socket waits for a pass before it is shown without confirmation.
-const GRACE: Nanos = Nanos(60_000_000_000);
 /// The longest interval between two `still`.
 const LONGEST_INTERVAL: Nanos = Nanos(3_600_000_000_000);
 
@@ -41,12 +39,11 @@ struct Lingering {
     opener: Option<Process>,
     /// Bytes that would be acknowledged without anything new being sent, as of the last look.
     expected_acked: Option<u64>,
+    /// Bytes acknowledged as of the last look.
+    acked: Option<u64>,
     /// When we learnt that it lingers, which may be long after it began.
     known_since: Timestamp,
     deadline: Timestamp,
-    /// When [`LingerTable::advance`] looks at it: at its deadline, or when it has waited for a
-    /// pass long enough.
-    timer: Timestamp,
     interval: Nanos,
     due: bool,
     shown: Option<Shown>,
@@ -165,6 +162,7 @@ impl LingerTable {
             .map(|owner| owner.process);
         let entry = Lingering {
             expected_acked: socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent)),
+            acked: socket.tcp.map(|tcp| tcp.bytes_acked),
             socket,
             state,
             since,
@@ -172,7 +170,6 @@ impl LingerTable {
             opener,
             known_since,
             deadline,
-            timer: deadline,
             interval: self.threshold.max(Nanos::SECOND),
             due: false,
             shown: None,
@@ -188,13 +185,12 @@ impl LingerTable {
         self.stop_timer(id);
         let Some(entry) = self.sockets.get_mut(&id) else { return };
         entry.deadline = at;
-        entry.timer = at;
         self.deadlines.insert((at, id));
     }
 
     fn stop_timer(&mut self, id: SocketId) {
         if let Some(entry) = self.sockets.get_mut(&id) {
-            self.deadlines.remove(&(entry.timer, id));
+            self.deadlines.remove(&(entry.deadline, id));
             self.due -= usize::from(std::mem::take(&mut entry.due));
         }
     }
@@ -214,46 +210,54 @@ impl LingerTable {
             entry.holders.clear();
         }
         entry.seen = Some(observation.at);
-        let owner = entry.socket.owner;
+        let (owner, error) = (entry.socket.owner, entry.socket.error);
         entry.socket = observation.socket;
         entry.socket.owner = entry.socket.owner.or(owner);
+        // A program that reads the error clears it; why the connection ended stays true.
+        if entry.state == observation.state && entry.socket.error == 0 {
+            entry.socket.error = error;
+        }
         entry.state = observation.state;
         entry.holders.extend(observation.holder);
     }
 
-    /// Moves time on: what has passed its deadline becomes due, and what has waited in vain for
-    /// a pass is shown unconfirmed.
-    pub fn advance(&mut self, now: Timestamp) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        while let Some(&(timer, id)) = self.deadlines.first()
-            && timer <= now
+    /// Moves time on: what has passed its deadline becomes due, and waits for a pass.
+    pub fn advance(&mut self, now: Timestamp) {
+        while let Some(&(deadline, id)) = self.deadlines.first()
+            && deadline <= now
         {
             self.deadlines.pop_first();
-            let Some(entry) = self.sockets.get_mut(&id) else { continue };
-            if entry.due {
-                let stamp = entry.stamp();
-                findings.extend(self.show(id, stamp, None, None));
-            } else {
+            if let Some(entry) = self.sockets.get_mut(&id) {
                 entry.due = true;
-                entry.timer = entry.stamp() + GRACE;
                 self.due += 1;
-                self.deadlines.insert((entry.timer, id));
             }
         }
-        findings
     }
 
-    /// A pass is complete: decides about everything that was due in time.
-    pub fn confirm(&mut self, started: Timestamp, listeners: &Listeners) -> Vec<Finding> {
-        let mut due: Vec<(Timestamp, SocketId)> = self
+    /// There will be no pass: shows what is due without confirmation.
+    pub fn give_up(&mut self) -> Vec<Finding> {
+        self.all_due()
+            .into_iter()
+            .filter_map(|(stamp, id)| self.show(id, stamp, None, None))
+            .collect()
+    }
+
+    /// What is due, in the order of its time.
+    fn all_due(&self) -> Vec<(Timestamp, SocketId)> {
+        let mut due: Vec<_> = self
             .sockets
             .iter()
             .filter(|(_, entry)| entry.due)
             .map(|(&id, entry)| (entry.stamp(), id))
             .collect();
         due.sort_unstable();
+        due
+    }
+
+    /// A pass is complete: decides about everything that was due in time.
+    pub fn confirm(&mut self, started: Timestamp, listeners: &Listeners) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for (stamp, id) in due {
+        for (stamp, id) in self.all_due() {
             let Some(entry) = self.sockets.get(&id) else { continue };
             match entry.seen {
                 Some(seen) if seen >= started.max(stamp) => {
@@ -288,16 +292,14 @@ impl LingerTable {
             entry.socket.role = Some(Role::Server);
         }
         entry.expected_acked = entry.socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent));
+        entry.acked = entry.socket.tcp.map(|tcp| tcp.bytes_acked);
         entry.deadline = at + entry.interval;
-        entry.timer = entry.deadline;
-        entry.interval = entry.interval.doubled().min(LONGEST_INTERVAL);
         self.deadlines.insert((entry.deadline, id));
-        if verdict == Some(Verdict::HalfOpenInUse)
-            && !self.include_half_open
-            && entry.shown.is_none()
-        {
+        let in_use = verdict == Some(Verdict::HalfOpenInUse);
+        if in_use && !self.include_half_open && entry.shown.is_none() {
             return None;
         }
+        entry.interval = entry.interval.doubled().min(LONGEST_INTERVAL);
         let owner = entry.socket.owner.map(|owner| owner.process);
         let before = entry.shown.replace(Shown { verdict, owner });
         if let Some(before) = before {
@@ -382,11 +384,10 @@ fn entered(observation: &Observation) -> (Timestamp, bool) {
     (observation.at - activity.ack_received, !exact)
 }
 
-/// A dead socket that an iterator finds: closed, with an fd, and once connected.
+/// A dead socket that an iterator finds: closed, with an fd, and once connected, since only a
+/// handshake or data yields a round-trip time.
 fn is_dead(observation: &Observation) -> bool {
-    observation.holder.is_some()
-        && observation.socket.remote.port() != 0
-        && observation.socket.id.is_some()
+    observation.holder.is_some() && observation.socket.tcp.is_some_and(|tcp| tcp.srtt_us > 0)
 }
 
 /// The change leaves a file descriptor behind on a socket without a connection.
@@ -417,12 +418,13 @@ fn verdict(entry: &Lingering) -> Verdict {
     if entry.state == State::Close {
         return Verdict::DeadFd;
     }
-    if entry.holders.is_empty() && entry.socket.inode.is_none() {
+    if entry.holders.is_empty() && !entry.socket.has_file {
         return Verdict::NeverAccepted;
     }
     if let Some(tcp) = entry.socket.tcp {
         let sent_more = entry.expected_acked.is_some_and(|expected| tcp.bytes_acked > expected);
-        if sent_more {
+        let takes = entry.acked.is_some_and(|acked| tcp.bytes_acked > acked);
+        if sent_more || tcp.unsent > 0 && takes {
             return Verdict::HalfOpenInUse;
         }
         if tcp.unsent > 0 {

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     finding::Listener,
@@ -28,6 +28,8 @@ pub struct Known {
     holders: Vec<Holder>,
     /// The process that called `listen`, while it lives.
     caller: Option<Process>,
+    /// The process that a child names, until it is known to live.
+    claimed: Option<Process>,
     /// Waiting connections and their limit.
     queue: (u32, u32),
     looked: Timestamp,
@@ -41,6 +43,7 @@ impl Known {
             netns: socket.netns,
             holders: Vec::new(),
             caller: None,
+            claimed: None,
             queue: (0, 0),
             looked: Timestamp(0),
             closed: None,
@@ -88,18 +91,33 @@ impl Listeners {
                 .iter()
                 .map(|holder| holder.process.pid)
                 .chain(known.caller.map(|caller| caller.pid))
+                .chain(known.claimed.map(|claimed| claimed.pid))
         })
     }
 
+    /// Processes of which it is not known that they live.
+    pub fn claimed(&self) -> impl Iterator<Item = u32> {
+        self.known.values().filter_map(|known| known.claimed.map(|claimed| claimed.pid))
+    }
+
+    /// Notes that a process lives.
+    pub fn running(&mut self, pid: u32) {
+        for known in self.known.values_mut() {
+            if let Some(claimed) = known.claimed.take_if(|claimed| claimed.pid == pid) {
+                known.caller = Some(claimed);
+            }
+        }
+    }
+
     /// Notes that a listener came or went. One that only its children speak of (MPTCP keeps its
-    /// own under the application's) is taken to be held by the process they name, until that ends.
+    /// own under the application's) is taken to be held by the process they name, while that lives.
     pub fn apply(&mut self, transition: &Transition) {
         let Some(id) = transition.socket.id else { return };
         if let (Some(owner), Some(listener)) = (transition.socket.owner, transition.socket.listener)
             && owner.how == How::Listener
         {
             self.known.entry(listener).or_insert_with(|| Known {
-                caller: Some(owner.process),
+                claimed: Some(owner.process),
                 ..Known::new(&transition.socket)
             });
         }
@@ -145,8 +163,18 @@ impl Listeners {
         self.known.retain(|_, known| {
             known.holders.retain(|holder| holder.process.pid != pid);
             known.caller = known.caller.filter(|caller| caller.pid != pid);
-            known.closed.is_some() || known.caller.is_some() || !known.holders.is_empty()
+            known.claimed = known.claimed.filter(|claimed| claimed.pid != pid);
+            known.closed.is_some()
+                || known.claimed.is_some()
+                || known.caller.is_some()
+                || !known.holders.is_empty()
         });
+    }
+
+    /// Forgets listeners that are gone. One that only its children speak of is found again by the
+    /// next of them.
+    pub fn retain(&mut self, alive: &FxHashSet<SocketId>) {
+        self.known.retain(|id, _| alive.contains(id));
     }
 
     /// Whether an inherited owner can be named as it stands; if not, a pass is needed first.

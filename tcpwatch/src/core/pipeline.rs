@@ -6,6 +6,8 @@
 
 use std::io;
 
+use rustc_hash::FxHashSet;
+
 use super::{
     filter::Filter,
     finding::{Finding, Status},
@@ -14,7 +16,7 @@ use super::{
     listeners::Listeners,
     record::{Lost, Record, Sink, Summary},
     settle::Settler,
-    socket::{How, Socket},
+    socket::{How, Socket, SocketId},
     state::State,
     table::SocketTable,
     time::{ClockMark, Nanos, Timestamp},
@@ -40,6 +42,8 @@ pub struct Pipeline<'a> {
     now: Timestamp,
     started: Option<Timestamp>,
     pass: Option<(Timestamp, Scope)>,
+    /// Sockets that the present pass over everything has seen.
+    alive: FxHashSet<SocketId>,
     table: SocketTable,
     listeners: Listeners,
     lingering: LingerTable,
@@ -59,6 +63,7 @@ impl<'a> Pipeline<'a> {
             now: Timestamp::default(),
             started: None,
             pass: None,
+            alive: FxHashSet::default(),
             table: SocketTable::default(),
             listeners: Listeners::default(),
             settler: Settler::default(),
@@ -70,7 +75,7 @@ impl<'a> Pipeline<'a> {
 
     /// Takes one input. An error is the sink's.
     pub fn push(&mut self, input: Input) -> io::Result<()> {
-        self.advance(input.at())?;
+        self.advance(input.at());
         match input {
             Input::Clock(mark) => {
                 self.clock = mark;
@@ -80,9 +85,7 @@ impl<'a> Pipeline<'a> {
             Input::Observed(observation) => self.observed(&observation)?,
             Input::PassBegin { at, scope } => {
                 self.pass = Some((at, scope));
-                if scope == Scope::Everything {
-                    self.table.begin_pass();
-                }
+                self.alive.clear();
             }
             Input::PassEnd { .. } => {
                 if let Some((started, scope)) = self.pass.take() {
@@ -95,8 +98,14 @@ impl<'a> Pipeline<'a> {
                 let lost = Lost { at, count, total: self.totals.lost };
                 self.sink.record(&self.clock, &Record::Lost(lost))?;
             }
+            Input::Running { pid, .. } => self.listeners.running(pid),
             Input::Exited { pid, .. } => self.listeners.exited(pid),
             Input::End { .. } => {}
+            Input::PassFailed { .. } => {
+                for finding in self.lingering.give_up() {
+                    self.show(&finding)?;
+                }
+            }
         }
         Ok(())
     }
@@ -108,7 +117,7 @@ impl<'a> Pipeline<'a> {
 
     /// The pass that is needed now, if any.
     pub fn wants_pass(&self) -> Option<Scope> {
-        if self.lost_since_pass {
+        if self.lost_since_pass || self.table.wants_sweep() {
             Some(Scope::Everything)
         } else if self.lingering.wants_pass() {
             Some(Scope::Lingering)
@@ -119,6 +128,11 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    /// The latest time of any input.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// Whether the owner of this socket can be named without a pass.
     pub fn can_settle(&self, socket: &Socket) -> bool {
         self.listeners.can_settle(socket)
@@ -127,6 +141,11 @@ impl<'a> Pipeline<'a> {
     /// Processes whose end the source should report.
     pub fn processes(&self) -> impl Iterator<Item = u32> {
         self.listeners.processes()
+    }
+
+    /// Processes that are said to hold a listener and of which it is not known that they live.
+    pub fn claimed(&self) -> impl Iterator<Item = u32> {
+        self.listeners.claimed()
     }
 
     /// Hands everything on.
@@ -140,28 +159,25 @@ impl<'a> Pipeline<'a> {
         self.totals.duration = self.now.since(self.started.unwrap_or(self.now));
         self.totals.now = self.table.now();
         self.totals.evicted = self.table.evicted;
+        self.totals.unclaimed = self.settler.overflowed;
         self.sink.record(&self.clock, &Record::Summary(&self.totals))?;
         self.sink.flush()?;
         Ok(self.totals)
     }
 
-    fn advance(&mut self, to: Timestamp) -> io::Result<()> {
+    fn advance(&mut self, to: Timestamp) {
         self.started.get_or_insert(to);
         self.now = self.now.max(to);
-        for finding in self.lingering.advance(self.now) {
-            self.show(&finding)?;
-        }
-        Ok(())
+        self.lingering.advance(self.now);
     }
 
     fn transition(&mut self, mut transition: Transition) -> io::Result<()> {
         let recorded = transition;
+        if let (Some((_, Scope::Everything)), Some(id)) = (self.pass, transition.socket.id) {
+            self.alive.insert(id);
+        }
         transition.socket.owner = self.listeners.settle(&transition.socket);
         self.listeners.apply(&recorded);
-        let new = self.table.apply(&transition);
-        if new {
-            self.totals.sockets += 1;
-        }
         // A watched process that called listen stands for what comes in through its listener.
         if is_inherited_by_watched(&self.rules.filter, &recorded.socket) {
             transition.socket.watched = true;
@@ -175,12 +191,18 @@ impl<'a> Pipeline<'a> {
             let ready = self.settler.push(&self.rules.filter, transition);
             self.show_transitions(&ready)?;
         }
+        if transition.new == State::Close
+            && let Some(id) = transition.socket.id
+        {
+            self.table.forget(id);
+        }
         finding.map_or(Ok(()), |finding| self.show(&finding))
     }
 
     fn show_transitions(&mut self, transitions: &[Transition]) -> io::Result<()> {
         for transition in transitions {
             self.totals.transitions += 1;
+            self.totals.sockets += u64::from(self.table.apply(transition));
             *self.totals.entered.entry(transition.new).or_default() += 1;
             self.sink.record(&self.clock, &Record::Transition(transition))?;
         }
@@ -189,11 +211,24 @@ impl<'a> Pipeline<'a> {
 
     fn observed(&mut self, observation: &Observation) -> io::Result<()> {
         let pass_started = self.pass.map_or(self.now, |(started, _)| started);
-        self.listeners.observe(observation, pass_started);
-        self.table.observe(observation);
+        let filter = &self.rules.filter;
+        let accepted = filter.accepts(&observation.socket, observation.state);
+        let scope = self.pass.map(|(_, scope)| scope);
+        // A pass for watched processes does not see everyone who holds a listener.
+        if scope != Some(Scope::Watched) {
+            self.listeners.observe(observation, pass_started);
+        }
+        if scope == Some(Scope::Everything) {
+            self.alive.extend(observation.socket.id);
+        }
+        let watched = self.settler.is_watched(filter, &observation.socket)
+            || observation.holder.is_some_and(|holder| filter.pids.contains(&holder.process.pid));
         let ready = self.settler.observe(&self.rules.filter, observation);
         self.show_transitions(&ready)?;
-        if self.rules.filter.accepts(&observation.socket, observation.state) {
+        if accepted && watched && !self.rules.findings_only {
+            self.table.observe(observation);
+        }
+        if accepted {
             self.lingering.observe(observation, pass_started);
         }
         Ok(())
@@ -202,7 +237,10 @@ impl<'a> Pipeline<'a> {
     fn pass_ended(&mut self, started: Timestamp, scope: Scope) -> io::Result<()> {
         self.settler.pass_ended(started);
         if scope == Scope::Everything {
-            self.table.end_pass();
+            let alive = std::mem::take(&mut self.alive);
+            self.table.retain(&alive);
+            self.settler.retain(&alive);
+            self.listeners.retain(&alive);
             self.lost_since_pass = false;
         }
         if scope != Scope::Watched {
@@ -214,7 +252,8 @@ impl<'a> Pipeline<'a> {
     }
 
     fn show(&mut self, finding: &Finding) -> io::Result<()> {
-        if !self.is_about_watched(finding) {
+        let wanted = self.rules.filter.accepts(&finding.socket, finding.state);
+        if !wanted || !self.is_about_watched(finding) {
             return Ok(());
         }
         match finding.status {

@@ -59,8 +59,10 @@ pub struct Summary {
     pub owners: BTreeMap<Option<Process>, u64>,
     /// Transitions lost.
     pub lost: u64,
-    /// Sockets forgotten because the table was full.
+    /// Sockets not tracked because the table was full.
     pub evicted: u64,
+    /// Transitions that waited for somebody to claim them and found no room.
+    pub unclaimed: u64,
 }
 
 impl Summary {

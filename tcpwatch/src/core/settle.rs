@@ -92,6 +92,11 @@ impl Settler {
         self.release(id)
     }
 
+    /// Forgets sockets that are gone.
+    pub fn retain(&mut self, alive: &FxHashSet<SocketId>) {
+        self.watched.retain(|id| alive.contains(id));
+    }
+
     /// A pass is over: what waited long before it and was not claimed belongs to others.
     pub fn pass_ended(&mut self, started: Timestamp) {
         let mut dropped = 0;

@@ -147,7 +147,7 @@ pub struct Socket {
     pub uid: u32,
     /// Cgroup id of the task that created the socket.
     pub cgroup: Option<u64>,
-    /// Inode of the socket file; `None` while nobody has accepted it.
+    /// Inode of the socket file; `None` while nobody has accepted it, or if it cannot be read.
     pub inode: Option<u64>,
     /// Owner.
     pub owner: Option<Owner>,

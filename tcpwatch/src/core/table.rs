@@ -1,8 +1,11 @@
-//! Every socket's present state, as far as it was seen.
+//! The present state of every socket that was shown.
+//!
+//! A filter may hide a socket's end, and an end may be lost, so what is gone is swept out by a
+//! pass over everything: the table asks for one whenever it has doubled.
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     input::{Observation, Transition},
@@ -12,37 +15,36 @@ use super::{
 
 /// Sockets tracked at most. Beyond it new ones are not tracked, and that is counted.
 pub const MOST_TRACKED: usize = 4_000_000;
+/// A table smaller than this is not swept.
+const SMALLEST_SWEEP: usize = 65_536;
 
 /// States by socket id. About 20 bytes a socket.
 #[derive(Debug, Default)]
 pub struct SocketTable {
-    states: FxHashMap<SocketId, Tracked>,
+    sockets: FxHashMap<SocketId, Tracked>,
     counts: [u64; 12],
     /// Sockets not tracked because the table was full.
     pub evicted: u64,
-    pass: u16,
+    after_sweep: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Tracked {
     state: State,
-    pass: u16,
+    /// One of its transitions was shown, or it was only seen by a pass.
+    shown: bool,
 }
 
 impl SocketTable {
-    /// Applies a transition; says whether the socket is new.
+    /// Applies a transition that is shown; says whether it is the socket's first.
     pub fn apply(&mut self, transition: &Transition) -> bool {
         let Some(id) = transition.socket.id else { return false };
-        if transition.new == State::Close {
-            return match self.states.remove(&id) {
-                Some(tracked) => {
-                    self.leave(tracked.state);
-                    false
-                }
-                None => true,
-            };
-        }
-        self.put(id, transition.new)
+        let before = if transition.new == State::Close {
+            self.remove(id)
+        } else {
+            self.put(id, transition.new, true)
+        };
+        before.is_none_or(|tracked| !tracked.shown)
     }
 
     /// Takes in what a pass saw.
@@ -50,26 +52,38 @@ impl SocketTable {
         if let Some(id) = observation.socket.id
             && observation.state != State::Close
         {
-            self.put(id, observation.state);
+            let shown = self.sockets.get(&id).is_some_and(|tracked| tracked.shown);
+            self.put(id, observation.state, shown);
         }
     }
 
-    /// A pass over everything begins.
-    pub fn begin_pass(&mut self) {
-        self.pass = self.pass.wrapping_add(1);
+    /// Forgets a socket whose end is not shown.
+    pub fn forget(&mut self, id: SocketId) {
+        self.remove(id);
+    }
+
+    fn remove(&mut self, id: SocketId) -> Option<Tracked> {
+        let tracked = self.sockets.remove(&id)?;
+        self.leave(tracked.state);
+        Some(tracked)
+    }
+
+    /// Whether it has grown so much that a pass should say what is gone.
+    pub fn wants_sweep(&self) -> bool {
+        self.sockets.len() > SMALLEST_SWEEP.max(self.after_sweep * 2)
     }
 
     /// A pass over everything is complete: what it did not see is gone.
-    pub fn end_pass(&mut self) {
-        let pass = self.pass;
+    pub fn retain(&mut self, alive: &FxHashSet<SocketId>) {
         let counts = &mut self.counts;
-        self.states.retain(|_, tracked| {
-            let here = tracked.pass == pass;
+        self.sockets.retain(|id, tracked| {
+            let here = alive.contains(id);
             if !here {
                 counts[usize::from(tracked.state.number())] -= 1;
             }
             here
         });
+        self.after_sweep = self.sockets.len();
     }
 
     /// Sockets in each state.
@@ -81,20 +95,17 @@ impl SocketTable {
             .collect()
     }
 
-    fn put(&mut self, id: SocketId, state: State) -> bool {
-        let full = self.states.len() >= MOST_TRACKED;
-        let tracked = Tracked { state, pass: self.pass };
-        let previous = if full && !self.states.contains_key(&id) {
+    fn put(&mut self, id: SocketId, state: State, shown: bool) -> Option<Tracked> {
+        if self.sockets.len() >= MOST_TRACKED && !self.sockets.contains_key(&id) {
             self.evicted += 1;
-            return true;
-        } else {
-            self.states.insert(id, tracked)
-        };
+            return None;
+        }
+        let previous = self.sockets.insert(id, Tracked { state, shown });
         self.counts[usize::from(state.number())] += 1;
         if let Some(previous) = previous {
             self.leave(previous.state);
         }
-        previous.is_none()
+        previous
     }
 
     fn leave(&mut self, state: State) {

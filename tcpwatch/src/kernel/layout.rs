@@ -1,8 +1,15 @@
 //! Offsets of the kernel fields that the kernel program reads, found by name.
 
-use tcpwatch_common::{FIELD_COUNT, FIELDS, FieldSpec, MISSING, Need};
+use tcpwatch_common::{FIELD_COUNT, FIELDS, Field, FieldSpec, MISSING, Need};
 
 use super::btf::Btf;
+
+/// Under this lockdown a program that calls `bpf_probe_read_kernel` is refused
+/// (`kernel/trace/bpf_trace.c`). Only the inode, on kernels before 6.18, needs the call.
+fn lockdown_forbids_probe_reads() -> bool {
+    std::fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|text| text.contains("[confidentiality]"))
+}
 
 /// What the running kernel says of each field.
 pub struct Layout {
@@ -19,7 +26,11 @@ impl Layout {
                 .filter(|member| member.size == spec.size)
                 .map_or(MISSING, |member| member.offset)
         });
-        Self { offsets }
+        let mut layout = Self { offsets };
+        if lockdown_forbids_probe_reads() {
+            layout.offsets[Field::SocketInode as usize] = MISSING;
+        }
+        layout
     }
 
     /// Each field with its offset.

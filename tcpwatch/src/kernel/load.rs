@@ -106,12 +106,17 @@ impl Kernel {
         Ok((Self { ebpf, logger, counters, accept, layout }, ring, passes))
     }
 
-    /// Transitions that found the ring full, or were missed because the program was interrupted
-    /// by itself.
-    pub fn lost(&self) -> Result<u64> {
+    /// Transitions that found the ring full.
+    pub fn ring_full(&self) -> Result<u64> {
         let full =
             self.counters.get(&(Counter::Lost as u32), 0).context("read the loss counter")?;
-        Ok(full.iter().sum::<u64>() + self.fdinfo("recursion_misses").unwrap_or(0))
+        Ok(full.iter().sum())
+    }
+
+    /// Transitions that the kernel did not show the program, because they interrupted it on the
+    /// same CPU (`kernel/trace/bpf_trace.c`: `__bpf_trace_run`).
+    pub fn recursion_misses(&self) -> u64 {
+        self.fdinfo("recursion_misses").unwrap_or(0)
     }
 
     /// Reads the counters.
@@ -125,7 +130,7 @@ impl Kernel {
             filtered: totals[Counter::Filtered as usize],
             lost: totals[Counter::Lost as usize],
             no_storage: totals[Counter::NoStorage as usize],
-            recursion: self.fdinfo("recursion_misses").unwrap_or(0),
+            recursion: self.recursion_misses(),
         })
     }
 

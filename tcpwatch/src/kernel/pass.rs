@@ -121,7 +121,14 @@ fn read_in(link: &OwnedFd, pid: u32) -> io::Result<Vec<Observation>> {
 
 fn read(link: &OwnedFd) -> io::Result<Vec<Observation>> {
     let mut bytes = Vec::new();
-    sys::start_iterator(link)?.read_to_end(&mut bytes)?;
+    let mut file = sys::start_iterator(link)?;
+    // After a million objects without output the kernel says EAGAIN and wants to be asked again
+    // (`kernel/bpf/bpf_iter.c`: `MAX_ITER_OBJECTS`).
+    while let Err(error) = file.read_to_end(&mut bytes) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+    }
     bytes
         .chunks(size_of::<RawObserved>())
         .map(|record| decode::observation(record).map_err(io::Error::other))

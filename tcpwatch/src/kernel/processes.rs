@@ -21,13 +21,29 @@ pub enum PidError {
         /// Its process.
         pid: u32,
     },
+    /// Pids here are not the host's.
+    #[error(
+        "--pid means pids of the host, and this is a pid namespace of its own; run tcpwatch in the host's (docker run --pid=host, hostPID: true)"
+    )]
+    Namespace,
     /// It has ended already and waits for its parent.
     #[error("process {0} has ended (it is a zombie)")]
     Zombie(u32),
 }
 
+/// Whether the pids that the kernel program reports are the pids of this process's own `/proc`.
+/// The initial namespace's inode is fixed (`include/linux/proc_ns.h`: `PROC_PID_INIT_INO`).
+pub fn sees_all_pids() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    const PROC_PID_INIT_INO: u64 = 0xefff_fffc;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|file| file.ino() == PROC_PID_INIT_INO)
+}
+
 /// Checks that a pid names a live process of this pid namespace.
 pub fn check(pid: u32) -> Result<(), PidError> {
+    if !sees_all_pids() {
+        return Err(PidError::Namespace);
+    }
     let status = fs::read_to_string(PathBuf::from(format!("/proc/{pid}/status")))
         .map_err(|_| PidError::NoProcess(pid))?;
     let field = |name: &str| {
@@ -59,7 +75,7 @@ pub struct Watch {
 impl Watch {
     /// Watches a process. False if it has ended already.
     pub fn add(&mut self, pid: u32) -> bool {
-        if self.alive.contains_key(&pid) {
+        if self.alive.contains_key(&pid) || !sees_all_pids() {
             return true;
         }
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -322,6 +322,7 @@ struct SummaryLine {
     owners: Vec<OwnerCount>,
     lost: u64,
     evicted: u64,
+    unclaimed: u64,
 }
 
 #[derive(Serialize)]
@@ -375,6 +376,7 @@ impl SummaryLine {
                 .collect(),
             lost: summary.lost,
             evicted: summary.evicted,
+            unclaimed: summary.unclaimed,
         }
     }
 }

@@ -283,6 +283,9 @@ pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
         let owner = owner.map_or_else(|| "nobody known".to_owned(), |process| process.to_string());
         writeln!(out, "  {count} findings: {owner}")?;
     }
+    if s.unclaimed > 0 {
+        writeln!(out, "  {} transitions could not wait for their owner to be found", s.unclaimed)?;
+    }
     if s.evicted > 0 {
         writeln!(out, "  {} sockets were not tracked: the table was full", s.evicted)?;
     }

@@ -6,17 +6,14 @@
 use std::{io, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     Outcome,
     cli::LiveArgs,
     config,
     core::{
-        input::{Input, Scope, Transition},
+        input::{Input, Observation, Scope, Transition},
         pipeline::{Pipeline, Rules},
         record::{Sink, Summary},
         state::State,
@@ -34,12 +31,17 @@ use crate::{
     },
     output,
     sink::text,
+    stop::Stop,
 };
 
 /// How often the ring is drained.
 const TICK: Duration = Duration::from_millis(100);
 /// Records taken from the ring before the pipeline gets them.
 const BATCH: usize = 16_384;
+/// Batches in one round.
+const MOST_BATCHES: usize = 64;
+/// How long no pass is tried after one that failed.
+const REST_AFTER_FAILURE: Nanos = Nanos(10_000_000_000);
 /// How often the wall clock is looked at again.
 const CLOCK_EVERY: Nanos = Nanos::SECOND;
 /// After a pass that took t, none is run for this many t: passes stay under 5 % of one core.
@@ -89,39 +91,18 @@ pub fn run(
     if let Some(missing) = privilege::missing() {
         anyhow::bail!(missing);
     }
+    // Before the kernel program, so that an early ^C still ends in a summary.
+    let mut stop = Stop::on_signal()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Before the kernel program, so that an early ^C still ends in a summary.
-        let mut signals = Signals::new()?;
         let mut watcher = Watcher::start(live, sink)?;
         ready()?;
-        watcher.watch(live.duration, &mut signals).await?;
+        if let Some(duration) = live.duration {
+            stop.after(duration);
+        }
+        watcher.watch(&mut stop).await?;
         watcher.finish()
     })
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
-    }
 }
 
 /// Everything a live run has in hand.
@@ -135,6 +116,7 @@ struct Watcher<'a> {
     had_targets: bool,
     processes: Watch,
     lost: u64,
+    ring_full: u64,
     undecodable: u64,
     marked: Timestamp,
     rest_until: Timestamp,
@@ -154,30 +136,33 @@ impl<'a> Watcher<'a> {
             targets,
             processes: Watch::default(),
             lost: 0,
+            ring_full: 0,
             undecodable: 0,
             marked: Timestamp::default(),
             rest_until: Timestamp::default(),
             batch: Vec::new(),
         };
         watcher.mark_clock()?;
-        for pid in watcher.targets.clone() {
-            watcher.processes.add(pid);
-        }
+        watcher.targets.retain(|&pid| {
+            let alive = watcher.processes.add(pid);
+            if !alive {
+                say(&format!("tcpwatch: process {pid} has ended"));
+            }
+            alive
+        });
         watcher.pass(Scope::Everything)?;
         watcher.watch_listening_processes()?;
         watcher.pipeline.flush()?;
         Ok(watcher)
     }
 
-    async fn watch(&mut self, duration: Option<Duration>, signals: &mut Signals) -> Result<()> {
-        let end = duration.map(|duration| Instant::now() + duration);
+    async fn watch(&mut self, stop: &mut Stop) -> Result<()> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                () = signals.any() => return Ok(()),
-                () = at(end) => return Ok(()),
+                () = stop.wanted() => return Ok(()),
                 _ = tick.tick() => {}
                 filling = self.ring.filling() => filling.context("wait for the ring buffer")?,
             }
@@ -197,7 +182,8 @@ impl<'a> Watcher<'a> {
                 self.targets.retain(|&target| target != pid);
                 say(&format!("tcpwatch: process {pid} has ended"));
             }
-            self.pipeline.push(Input::Exited { at: mark.mono, pid })?;
+            // Without moving time on: what is still in the ring happened before.
+            self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
         }
         self.drain()?;
         self.count_lost()?;
@@ -216,21 +202,36 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// Takes everything from the ring, in batches.
+    /// Takes what is in the ring, in batches; after [`MOST_BATCHES`] the rest waits for the next
+    /// round, so that signals and deadlines get their turn.
     fn drain(&mut self) -> Result<()> {
-        loop {
+        for _ in 0..MOST_BATCHES {
             let empty = self.fill_batch();
-            for transition in std::mem::take(&mut self.batch) {
-                let settled = self.settle(&transition)?;
-                self.pipeline.push(Input::Transition(transition))?;
-                if transition.new == State::Listen || !settled {
-                    self.watch_listening_processes()?;
-                }
-            }
+            self.push_batch()?;
             if empty {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
+    }
+
+    fn push_batch(&mut self) -> Result<()> {
+        let mut batch = std::mem::take(&mut self.batch).into_iter();
+        while let Some(transition) = batch.next() {
+            let settled = self.pipeline.can_settle(&transition.socket);
+            if !settled && clock::now() >= self.rest_until {
+                // A look says who holds the listener. What is left of the batch goes through the
+                // pipeline with it, in order of time.
+                self.batch = std::iter::once(transition).chain(batch).collect();
+                self.pass(Scope::Lingering)?;
+                return self.watch_listening_processes();
+            }
+            self.pipeline.push(Input::Transition(transition))?;
+            if transition.new == State::Listen || !settled {
+                self.watch_listening_processes()?;
+            }
+        }
+        Ok(())
     }
 
     fn fill_batch(&mut self) -> bool {
@@ -246,56 +247,85 @@ impl<'a> Watcher<'a> {
         })
     }
 
-    /// Looks who holds the listener before a connection is printed under its owner's name.
-    /// False if nobody is known to.
-    fn settle(&mut self, transition: &Transition) -> Result<bool> {
-        if self.pipeline.can_settle(&transition.socket) {
-            return Ok(true);
-        }
-        if clock::now() >= self.rest_until {
-            self.pass(Scope::Lingering)?;
-            self.watch_listening_processes()?;
-        }
-        Ok(self.pipeline.can_settle(&transition.socket))
-    }
-
     /// Asks to be told when a process ends whose listener others inherit from.
     fn watch_listening_processes(&mut self) -> Result<()> {
+        let at = self.pipeline.now();
         let pids: Vec<u32> = self.pipeline.processes().collect();
         for pid in pids {
             if !self.processes.add(pid) {
-                self.pipeline.push(Input::Exited { at: clock::now(), pid })?;
+                self.pipeline.push(Input::Exited { at, pid })?;
             }
+        }
+        let claimed: Vec<u32> = self.pipeline.claimed().collect();
+        for pid in claimed {
+            self.pipeline.push(Input::Running { at, pid })?;
         }
         Ok(())
     }
 
     fn count_lost(&mut self) -> Result<()> {
-        let lost = self.kernel.lost()? + self.undecodable;
+        let full = self.kernel.ring_full()?;
+        let missed = self.kernel.recursion_misses();
+        let lost = full + missed + self.undecodable;
         if lost > self.lost {
             let count = lost - self.lost;
+            if full > self.ring_full {
+                log::warn!(
+                    "{count} transitions lost ({lost} in all): the ring was full; a larger --ring-size helps"
+                );
+            } else {
+                log::warn!(
+                    "{count} transitions lost ({lost} in all): the kernel program was interrupted by itself, as happens under heavy load"
+                );
+            }
             self.lost = lost;
-            log::warn!("{count} transitions lost ({lost} in all); a larger --ring-size helps");
+            self.ring_full = full;
             self.pipeline.push(Input::Lost { at: clock::now(), count })?;
         }
         Ok(())
     }
 
-    /// Runs a pass and pushes what it saw, in order with the transitions of that time.
+    /// Runs a pass and pushes what it saw, in order with the transitions of that time. A pass that
+    /// fails is no reason to end: findings then say that nothing confirms them.
     fn pass(&mut self, scope: Scope) -> Result<()> {
         let started = clock::now();
-        let observations = self.passes.run(scope).context("look at all open sockets")?;
-        let mut inputs: Vec<Input> = observations.into_iter().map(Input::Observed).collect();
-        while !self.fill_batch() {}
-        inputs.extend(self.batch.drain(..).map(Input::Transition));
-        inputs.sort_by_key(Input::at);
+        let observations = match self.passes.run(scope) {
+            Ok(observations) => observations,
+            Err(error) => {
+                log::warn!("cannot look at open sockets: {error}");
+                self.push_batch_in_order(Vec::new())?;
+                let at = clock::now();
+                self.rest_until = at + REST_AFTER_FAILURE;
+                return Ok(self.pipeline.push(Input::PassFailed { at })?);
+            }
+        };
         self.pipeline.push(Input::PassBegin { at: started, scope })?;
-        for input in inputs {
-            self.pipeline.push(input)?;
-        }
+        self.push_batch_in_order(observations)?;
         let at = clock::now();
         self.pipeline.push(Input::PassEnd { at })?;
         self.rest_until = at + Nanos(at.since(started).0.saturating_mul(REST_AFTER_PASS));
+        Ok(())
+    }
+
+    /// What a pass saw, what is left of the batch, and what came into the ring meanwhile.
+    fn push_batch_in_order(&mut self, observations: Vec<Observation>) -> Result<()> {
+        for _ in 0..MOST_BATCHES {
+            if self.fill_batch() {
+                break;
+            }
+        }
+        // Who holds a listener is needed by what came in through it before this look.
+        let (listeners, others): (Vec<_>, Vec<_>) =
+            observations.into_iter().partition(|seen| seen.state == State::Listen);
+        for listener in listeners {
+            self.pipeline.push(Input::Observed(listener))?;
+        }
+        let mut inputs: Vec<Input> = others.into_iter().map(Input::Observed).collect();
+        inputs.extend(self.batch.drain(..).map(Input::Transition));
+        inputs.sort_by_key(Input::at);
+        for input in inputs {
+            self.pipeline.push(input)?;
+        }
         Ok(())
     }
 
@@ -310,14 +340,8 @@ impl<'a> Watcher<'a> {
     fn finish(mut self) -> Result<Summary> {
         self.rest_until = Timestamp::default();
         self.step()?;
-        self.pipeline.push(Input::End { at: clock::now() })?;
+        self.mark_clock()?;
+        self.pipeline.push(Input::End { at: self.pipeline.now() })?;
         Ok(self.pipeline.finish()?)
-    }
-}
-
-async fn at(end: Option<Instant>) {
-    match end {
-        Some(end) => sleep_until(end).await,
-        None => std::future::pending().await,
     }
 }

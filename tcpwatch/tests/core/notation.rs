@@ -6,6 +6,7 @@
 //! 30.1 pass lingering
 //! 30.1 see #2 CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 holder=web[7]:4 unread=0 inode=9
 //! 30.2 end
+//! 35   failed
 //! 40   lost 3
 //! 41   exit 7
 //! 42   clock
@@ -91,6 +92,7 @@ pub(crate) fn input(line: &str) -> Input {
             Input::PassBegin { at, scope }
         }
         "end" => Input::PassEnd { at },
+        "failed" => Input::PassFailed { at },
         "lost" => Input::Lost { at, count: words[2].parse().unwrap() },
         "exit" => Input::Exited { at, pid: words[2].parse().unwrap() },
         "clock" => Input::Clock(clock(at)),
@@ -162,7 +164,7 @@ fn socket(name: &str, words: &[&str]) -> Socket {
             bytes_acked: number("acked").unwrap_or(0),
             unread: small("unread"),
             unsent: small("unsent"),
-            srtt_us: 0,
+            srtt_us: 40,
             retransmits: 0,
         }),
         error: small("error"),

@@ -18,6 +18,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("cap_bpf_and_cap_perfmon_are_enough", two_capabilities),
         Test::new("a_closed_pipe_ends_quietly", closed_pipe),
         Test::new("a_gone_reader_is_noticed_without_output", gone_reader),
+        Test::new("it_can_be_stopped_while_nobody_reads", blocked),
+        Test::new("a_process_that_ends_during_the_start_ends_the_watch", ends_at_start),
         Test::new("duration_ends_the_run", duration),
         Test::new("the_demo_finds_its_three_leaks", demo),
         Test::new("doctor_says_that_it_works", doctor),
@@ -95,6 +97,40 @@ fn gone_reader() {
         .unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// A full pipe whose reader does not read, as a paused pager.
+fn blocked() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
+        .args(["-j", "-N", &crate::watch::namespace(), "--ready-file", "/dev/stderr"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let listener = listen(Kind::V4);
+    for _ in 0..100 {
+        drop(pair(Kind::V4, &listener));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    stderr.read_to_string(&mut line).unwrap();
+    assert!(line.contains("nobody takes the output"), "{line}");
+}
+
+fn ends_at_start() {
+    let mut short = Command::new("sleep").arg("0.05").spawn().unwrap();
+    let pid = short.id().to_string();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_tcpwatch")).args(["--pid", &pid]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Whichever comes first, it says so and ends.
+    let words = [format!("process {pid} has ended"), format!("there is no process {pid}")];
+    assert!(words.iter().any(|words| said.contains(words.as_str())), "{said}");
+    short.wait().unwrap();
 }
 
 fn duration() {

@@ -78,7 +78,9 @@ fn prefork() {
     let master = server.program.pid();
     server.leak_in(1);
     let finding = watch.finding("open");
-    assert_eq!(finding["owner"], json!({"pid": server.workers[1], "comm": "python3", "how": "fd"}));
+    assert_eq!(finding["owner"]["pid"], server.workers[1]);
+    let how = finding["owner"]["how"].as_str().unwrap();
+    assert!(["fd", "accept"].contains(&how), "accept where the kernel allows fexit: {how}");
     assert_eq!(finding["holders"].as_array().unwrap().len(), 1);
     server.leak_in(0);
     let finding = watch.finding("open");
