@@ -35,7 +35,8 @@ impl Stop {
         }
         signals.thread_block().context("take over signals")?;
         let (alarm, rung) = channel();
-        thread::spawn(move || while signals.wait().is_ok() && alarm.send(()).is_ok() {});
+        let by_signal = alarm.clone();
+        thread::spawn(move || while signals.wait().is_ok() && by_signal.send(()).is_ok() {});
         let (tell, told) = oneshot::channel();
         thread::spawn(move || {
             let _ = rung.recv();
