@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::{
     Test,
-    peers::{Kind, listen, pair, read_to_end},
+    peers::{Kind, listen, pair, quiet, read_to_end},
     watch::Watch,
 };
 
@@ -25,6 +25,8 @@ fn churn(connections: usize) {
         drop(client);
         read_to_end(&mut server);
     }
+    drop(listener);
+    quiet(0);
 }
 
 fn full_speed() {

@@ -9,6 +9,9 @@ use std::{
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+/// Longer than anything should take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// A fresh network namespace for this thread, loopback up.
 pub(crate) fn enter_new_namespace() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -65,6 +68,22 @@ pub(crate) fn accept(client: TcpStream, listener: &TcpListener) -> (TcpStream, T
 
 pub(crate) fn port(stream: &TcpStream) -> u16 {
     stream.local_addr().unwrap().port()
+}
+
+/// Waits until the namespace has this many sockets in use: the last steps of a close
+/// happen in softirq, after `close` has returned.
+pub(crate) fn quiet(in_use: u32) {
+    let wanted = format!("TCP: inuse {in_use} ");
+    let until = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() + PATIENCE;
+    loop {
+        let text = std::fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
+        if text.contains(&wanted) {
+            return;
+        }
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        assert!(now < until, "sockets do not go away: {text}");
+        std::thread::yield_now();
+    }
 }
 
 /// Reads to the end, so that the FIN has been seen.

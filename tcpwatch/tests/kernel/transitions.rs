@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Test,
-    peers::{Kind, accept, connect, listen, pair, port, read_to_end, reset},
+    peers::{Kind, accept, connect, listen, pair, port, quiet, read_to_end, reset},
     watch::{Watch, change},
 };
 
@@ -273,6 +273,7 @@ fn tcpstates() {
         }
     }
     drop(measured);
+    quiet(1);
     watch.until("the listener's close", |t| {
         t["old"] == "LISTEN" && t["new"] == "CLOSE" && t["local"]["port"] == measured_at
     });
