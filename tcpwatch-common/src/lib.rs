@@ -41,6 +41,8 @@ pub mod name {
     pub const SETTINGS: &str = "SETTINGS";
     /// Program on `sock:inet_sock_set_state`.
     pub const PROG_TRANSITION: &str = "inet_sock_set_state";
+    /// The same again, for changes that interrupt the first.
+    pub const PROG_SECOND: &str = "second_chance";
     /// Iterator over every (process, fd).
     pub const PROG_TASK_FILE: &str = "task_file";
     /// Iterator over every socket that has storage.

@@ -63,6 +63,9 @@ pub struct Remembered {
     pub local_port: u16,
     /// Owner's name.
     pub owner_comm: [u8; COMM_LEN],
+    /// The change that the first program has told, for the second.
+    pub told: u32,
+    pub reserved: u32,
 }
 
 /// Flags are `BPF_F_NO_PREALLOC | BPF_F_CLONE`, for which aya-ebpf's own type has no room.

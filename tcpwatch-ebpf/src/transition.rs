@@ -20,14 +20,30 @@ use crate::{
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let sk: Ptr = ctx.arg(0);
-    let old: u32 = ctx.arg(1);
-    let new: u32 = ctx.arg(2);
-    if !socket::is_ours(sk) {
+    if !socket::is_ours(ctx.arg(0)) {
         return 0;
     }
-    let tcp = socket::tcp_sock(sk);
-    let Some(known) = remembered(sk) else {
+    // Without storage the second program tries again.
+    if let Some(known) = remembered(ctx.arg(0)) {
+        known.told = name(ctx.arg(1), ctx.arg(2));
+        handle(&ctx, known);
+    }
+    0
+}
+
+/// The same again, attached behind the first.
+///
+/// The kernel does not run a program that is running already on this CPU
+/// (kernel/trace/bpf_trace.c: __bpf_trace_run), so a softirq that interrupts the first program is
+/// not seen by it; the second then tells what it brought. A task can be in only one of the two, and
+/// a softirq interrupts no softirq, so one of them sees every change. They meet in the socket's
+/// storage, which belongs to one context at a time: whoever holds the socket lock.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn second_chance(ctx: BtfTracePointContext) -> i32 {
+    if !socket::is_ours(ctx.arg(0)) {
+        return 0;
+    }
+    let Some(known) = remembered(ctx.arg(0)) else {
         count(Counter::Lost);
         if count(Counter::NoStorage) == 0 {
             warn!(
@@ -37,6 +53,26 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         }
         return 0;
     };
+    let told = known.told;
+    known.told = 0;
+    if told != name(ctx.arg(1), ctx.arg(2)) {
+        handle(&ctx, known);
+    }
+    0
+}
+
+/// A number for a change; never 0.
+#[inline(always)]
+fn name(old: u32, new: u32) -> u32 {
+    1 << 16 | (old & 0xff) << 8 | new & 0xff
+}
+
+#[inline(always)]
+fn handle(ctx: &BtfTracePointContext, known: &mut Remembered) {
+    let sk: Ptr = ctx.arg(0);
+    let old: u32 = ctx.arg(1);
+    let new: u32 = ctx.arg(2);
+    let tcp = socket::tcp_sock(sk);
     let owned = load::<u32>(sk, Field::LockOwned) != 0;
     let kind = change::kind(old, new);
     let actor = if owned && is_actors(sk, kind) { current() } else { None };
@@ -60,7 +96,6 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     if old != new {
         known.entered_ns = at_ns;
     }
-    0
 }
 
 /// What changed.

@@ -3,7 +3,7 @@
 //! One thread connects, accepts and closes on loopback in a network namespace of its own; each
 //! connection makes ten transitions. The kernel itself times the BPF programs
 //! (`kernel.bpf_stats_enabled`, restored afterwards), and each process's
-//! `/proc/PID/fdinfo` says how often they ran and for how long. Subjects take turns, so that a
+//! `/proc/PID/fdinfo` says for how long they ran. Subjects take turns, so that a
 //! machine whose speed drifts does not favour one; medians are shown.
 
 use std::{
@@ -63,7 +63,7 @@ impl Subject {
 /// One round of one subject.
 struct Round {
     connections_per_second: f64,
-    /// Kernel time per run of the program.
+    /// Kernel time per transition.
     ns: Option<f64>,
     /// CPU time of the process, seconds.
     agent_cpu: Option<f64>,
@@ -165,8 +165,9 @@ fn round(subject: Subject, connections: u32) -> Result<Round> {
     // What is in the ring or in a buffer is the agent's work too.
     tool.settle();
     let agent_cpu = tool.cpu()? - cpu_before;
+    // By transition, not by run: tcpwatch has two programs on the tracepoint.
     #[expect(clippy::cast_precision_loss, reason = "a quotient for people")]
-    let ns = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
+    let ns = (after - before) as f64 / (u64::from(connections) * TRANSITIONS_PER_CONNECTION) as f64;
     Ok(Round {
         connections_per_second,
         ns: Some(ns),
@@ -204,7 +205,7 @@ impl Tool {
                 bail!("{command:?} did not start");
             }
         } else {
-            while stats_of(&child)?.2 == 0 {
+            while stats_of(&child)?.1 == 0 {
                 std::thread::sleep(Duration::from_millis(20));
             }
             // It has loaded; attaching takes a moment more.
@@ -213,9 +214,9 @@ impl Tool {
         Ok(Some(Self { child }))
     }
 
-    /// Run time in ns and runs of its programs.
-    fn stats(&self) -> Result<(u64, u64)> {
-        stats_of(&self.child).map(|(ns, runs, _)| (ns, runs))
+    /// Run time of its programs, ns.
+    fn stats(&self) -> Result<u64> {
+        stats_of(&self.child).map(|(ns, _)| ns)
     }
 
     /// CPU seconds of the process.
@@ -261,10 +262,10 @@ fn tempfile() -> Result<fs::File> {
     fs::File::create(OUTPUT).with_context(|| format!("create {OUTPUT}"))
 }
 
-/// Run time, runs, and number of the BPF programs a process holds.
-fn stats_of(child: &Child) -> Result<(u64, u64, u32)> {
+/// Run time in ns, and number, of the BPF programs a process holds.
+fn stats_of(child: &Child) -> Result<(u64, u32)> {
     let dir = format!("/proc/{}/fdinfo", child.id());
-    let (mut ns, mut runs, mut programs) = (0, 0, 0);
+    let (mut ns, mut programs) = (0, 0);
     let mut ids = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| format!("list {dir}"))? {
         let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
@@ -273,19 +274,16 @@ fn stats_of(child: &Child) -> Result<(u64, u64, u32)> {
                 .find_map(|line| line.strip_prefix(key))
                 .and_then(|value| value.trim().parse().ok())
         };
-        let (Some(id), Some(time), Some(count)) =
-            (field("prog_id:"), field("run_time_ns:"), field("run_cnt:"))
-        else {
+        let (Some(id), Some(time)) = (field("prog_id:"), field("run_time_ns:")) else {
             continue;
         };
         if !ids.contains(&id) {
             ids.push(id);
             ns += time;
-            runs += count;
             programs += 1;
         }
     }
-    Ok((ns, runs, programs))
+    Ok((ns, programs))
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {

@@ -14,7 +14,7 @@ use aya::{
     programs::{BtfTracePoint, FExit, Iter, ProgramError},
 };
 use rustc_hash::FxHashSet;
-use tcpwatch_common::{COUNTER_COUNT, Counter, SETTING_COUNT, Setting, filter, name};
+use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
 use super::{btf::Btf, layout::Layout, pass::Passes, sys};
 use crate::core::{filter::Filter, state::State};
@@ -49,6 +49,7 @@ pub enum AcceptProbe {
 
 /// The attached kernel program.
 pub struct Kernel {
+    #[expect(dead_code, reason = "the programs stay attached while it lives")]
     ebpf: Ebpf,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     counters: PerCpuArray<MapData, u64>,
@@ -56,30 +57,6 @@ pub struct Kernel {
     pub accept: AcceptProbe,
     /// Fields of this kernel.
     pub layout: Layout,
-}
-
-/// Totals of the per-CPU counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Transitions put into the ring.
-    pub emitted: u64,
-    /// Transitions that a filter left out.
-    pub filtered: u64,
-    /// Transitions that found the ring full.
-    pub lost: u64,
-    /// Sockets for which there was no memory.
-    pub no_storage: u64,
-    /// Transitions missed because the program was interrupted by itself on one CPU.
-    pub recursion: u64,
-}
-
-/// What running the program has cost, if `kernel.bpf_stats_enabled` is set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Runs.
-    pub runs: u64,
-    /// Time in all, ns.
-    pub ns: u64,
 }
 
 impl Kernel {
@@ -94,12 +71,18 @@ impl Kernel {
         } else {
             AcceptProbe::Refused("not asked for".to_owned())
         };
-        let program: &mut BtfTracePoint = program(&mut ebpf, name::PROG_TRANSITION)?;
-        program
-            .load("inet_sock_set_state", &types)
-            .map_err(refused)
-            .context("the kernel refuses the program on sock:inet_sock_set_state")?;
-        program.attach().context("attach to sock:inet_sock_set_state")?;
+        for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
+            let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
+            program
+                .load("inet_sock_set_state", &types)
+                .map_err(refused)
+                .context("the kernel refuses the program on sock:inet_sock_set_state")?;
+        }
+        // In this order: the second looks at what the first has done.
+        for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
+            let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
+            program.attach().context("attach to sock:inet_sock_set_state")?;
+        }
 
         let ring = RingBuf::try_from(take(&mut ebpf, name::EVENTS)?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)?;
@@ -107,44 +90,10 @@ impl Kernel {
     }
 
     /// Transitions that found the ring full.
-    pub fn ring_full(&self) -> Result<u64> {
-        let full =
+    pub fn lost(&self) -> Result<u64> {
+        let lost =
             self.counters.get(&(Counter::Lost as u32), 0).context("read the loss counter")?;
-        Ok(full.iter().sum())
-    }
-
-    /// Transitions that the kernel did not show the program, because they interrupted it on the
-    /// same CPU (`kernel/trace/bpf_trace.c`: `__bpf_trace_run`).
-    pub fn recursion_misses(&self) -> u64 {
-        self.fdinfo("recursion_misses").unwrap_or(0)
-    }
-
-    /// Reads the counters.
-    pub fn counters(&self) -> Result<Counters> {
-        let mut totals = [0; COUNTER_COUNT];
-        for (slot, total) in (0..).zip(totals.iter_mut()) {
-            *total = self.counters.get(&slot, 0).context("read the counters")?.iter().sum();
-        }
-        Ok(Counters {
-            emitted: totals[Counter::Emitted as usize],
-            filtered: totals[Counter::Filtered as usize],
-            lost: totals[Counter::Lost as usize],
-            no_storage: totals[Counter::NoStorage as usize],
-            recursion: self.recursion_misses(),
-        })
-    }
-
-    /// Reads what the program has cost so far.
-    pub fn cost(&self) -> Cost {
-        Cost {
-            runs: self.fdinfo("run_cnt").unwrap_or(0),
-            ns: self.fdinfo("run_time_ns").unwrap_or(0),
-        }
-    }
-
-    /// Id of the program, as bpftool shows it.
-    pub fn program_id(&self) -> Option<u64> {
-        self.fdinfo("prog_id")
+        Ok(lost.iter().sum())
     }
 
     /// Prints what the kernel program logged, which it does only in trouble.
@@ -152,15 +101,6 @@ impl Kernel {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-    }
-
-    /// A line of the program's `/proc/self/fdinfo` (kernel/bpf/syscall.c: `bpf_prog_show_fdinfo`).
-    fn fdinfo(&self, key: &str) -> Option<u64> {
-        let fd = self.ebpf.program(name::PROG_TRANSITION)?.fd().ok()?.as_fd().as_raw_fd();
-        let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
-            .and_then(|value| value.trim().parse().ok())
     }
 }
 

@@ -116,7 +116,6 @@ struct Watcher<'a> {
     had_targets: bool,
     processes: Watch,
     lost: u64,
-    ring_full: u64,
     undecodable: u64,
     marked: Timestamp,
     rest_until: Timestamp,
@@ -136,7 +135,6 @@ impl<'a> Watcher<'a> {
             targets,
             processes: Watch::default(),
             lost: 0,
-            ring_full: 0,
             undecodable: 0,
             marked: Timestamp::default(),
             rest_until: Timestamp::default(),
@@ -264,22 +262,11 @@ impl<'a> Watcher<'a> {
     }
 
     fn count_lost(&mut self) -> Result<()> {
-        let full = self.kernel.ring_full()?;
-        let missed = self.kernel.recursion_misses();
-        let lost = full + missed + self.undecodable;
+        let lost = self.kernel.lost()? + self.undecodable;
         if lost > self.lost {
             let count = lost - self.lost;
-            if full > self.ring_full {
-                log::warn!(
-                    "{count} transitions lost ({lost} in all): the ring was full; a larger --ring-size helps"
-                );
-            } else {
-                log::warn!(
-                    "{count} transitions lost ({lost} in all): the kernel program was interrupted by itself, as happens under heavy load"
-                );
-            }
             self.lost = lost;
-            self.ring_full = full;
+            log::warn!("{count} transitions lost ({lost} in all); a larger --ring-size helps");
             self.pipeline.push(Input::Lost { at: clock::now(), count })?;
         }
         Ok(())

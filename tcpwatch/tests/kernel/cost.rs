@@ -11,6 +11,7 @@ use crate::{
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("full_speed_without_loss", full_speed),
+        Test::new("softirqs_that_interrupt_the_program_are_seen", interrupted),
         Test::new("a_tiny_ring_loses_exactly_what_it_says", tiny_ring),
     ]
 }
@@ -44,6 +45,46 @@ fn full_speed() {
     assert_eq!(done.stderr, "");
     assert_eq!(done.summary()["lost"], 0);
     assert_eq!(done.of("transition").len(), CONNECTIONS * PER_CONNECTION + 2);
+}
+
+/// Clients and server on different CPUs: a packet of one interrupts the program that runs for the
+/// other.
+fn interrupted() {
+    const CONNECTIONS: usize = 20_000;
+    const CLIENTS: usize = 2;
+    let (watch, mut file) = Watch::start_to_file(&[]);
+    let listener = listen(Kind::V4);
+    let addr = listener.local_addr().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(move || {
+                for _ in 0..CONNECTIONS / CLIENTS {
+                    let mut client = std::net::TcpStream::connect(addr).unwrap();
+                    client.shutdown(std::net::Shutdown::Write).unwrap();
+                    read_to_end(&mut client);
+                }
+            });
+        }
+        for _ in 0..CONNECTIONS {
+            let (mut server, _) = listener.accept().unwrap();
+            read_to_end(&mut server);
+        }
+    });
+    drop(listener);
+    quiet(0);
+    let done = watch.stop_and_read(&mut file);
+    let lost = done.summary()["lost"].as_u64().unwrap();
+    let seen = done.of("transition").len() as u64;
+    assert_eq!(seen + lost, (CONNECTIONS * PER_CONNECTION + 2) as u64);
+    // None is told twice, and none is missing: each starts where the one before ended.
+    let mut states = std::collections::HashMap::new();
+    let mut breaks = 0;
+    for t in done.of("transition") {
+        if let Some(before) = states.insert(t["socket"].as_u64(), t["new"].clone()) {
+            breaks += u64::from(before != t["old"]);
+        }
+    }
+    assert!(breaks <= lost, "{breaks} breaks, {lost} lost");
 }
 
 /// tcpwatch stands still while a ring of 4 KiB fills: what it does not get, it counts.
