@@ -9,8 +9,32 @@ use crate::{ebpf, exec, root};
 /// Commands before the tests, so that the tests' own summary comes last.
 const STEPS: [(&str, &[&str]); 3] = [
     ("formatting", &["fmt", "--all", "--check"]),
-    ("lints", &["clippy", "--locked", "--all-targets", "--", "--deny", "warnings"]),
-    ("docs", &["doc", "--locked", "--no-deps", "--document-private-items"]),
+    (
+        "lints",
+        &[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--exclude",
+            "tcpwatch-ebpf",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ],
+    ),
+    (
+        "docs",
+        &[
+            "doc",
+            "--locked",
+            "--workspace",
+            "--exclude",
+            "tcpwatch-ebpf",
+            "--no-deps",
+            "--document-private-items",
+        ],
+    ),
 ];
 
 /// Runs all of it and stops at the first failure.
@@ -21,6 +45,8 @@ pub(crate) fn run() -> Result<()> {
     }
     println!("== kernel object: cargo xtask check-ebpf");
     ebpf::check()?;
+    println!("== the README's first command: cargo run --release -- demo");
+    exec(cargo().args(["run", "--locked", "--release", "--", "demo"]))?;
     println!("== tests: cargo test");
     exec(cargo().args(["test", "--locked"]))
 }
