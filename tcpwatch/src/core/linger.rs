@@ -84,21 +84,6 @@ impl LingerTable {
         }
     }
 
-    /// How many linger now, due or not.
-    pub fn len(&self) -> usize {
-        self.sockets.len()
-    }
-
-    /// Whether none lingers.
-    pub fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
-    }
-
-    /// Whether a socket lingers.
-    pub fn contains(&self, id: SocketId) -> bool {
-        self.sockets.contains_key(&id)
-    }
-
     /// Whether some are due and wait for a pass.
     pub fn wants_pass(&self) -> bool {
         self.due > 0
