@@ -12,8 +12,10 @@ mod raw;
 mod setting;
 
 pub use field::{FIELD_COUNT, FIELDS, Field, FieldSpec, MISSING, Need};
-pub use raw::{COMM_LEN, RawObserved, RawSocket, RawTransition, flag, how};
-pub use setting::{COUNTER_COUNT, Counter, PassSetting, SETTING_COUNT, Setting, filter};
+pub use raw::{COMM_LEN, RawObserved, RawSocket, RawTransition, flag, how, opened};
+pub use setting::{
+    COUNTER_COUNT, Counter, PASS_SETTING_COUNT, PassSetting, SETTING_COUNT, Setting, filter,
+};
 
 /// Names of the maps and globals in the kernel object.
 pub mod name {
@@ -43,6 +45,8 @@ pub mod name {
     pub const PROG_TRANSITION: &str = "inet_sock_set_state";
     /// The same again, for changes that interrupt the first.
     pub const PROG_SECOND: &str = "second_chance";
+    /// Program on `sched:sched_process_fork`: children of followed processes are followed.
+    pub const PROG_FORK: &str = "fork";
     /// Iterator over every (process, fd).
     pub const PROG_TASK_FILE: &str = "task_file";
     /// Iterator over every socket that has storage.

@@ -23,6 +23,16 @@ pub mod how {
     pub const LISTENER: u8 = 5;
 }
 
+/// Which side opened a connection. Values of [`RawObserved::opened`].
+pub mod opened {
+    /// Its counters do not tell.
+    pub const UNKNOWN: u8 = 0;
+    /// This side.
+    pub const HERE: u8 = 1;
+    /// The peer.
+    pub const THERE: u8 = 2;
+}
+
 /// Bits of [`RawSocket::flags`].
 pub mod flag {
     /// `sk_socket` is set: the socket has (or had until just now) a file.
@@ -127,13 +137,15 @@ pub struct RawTransition {
     pub old: u8,
     /// State after.
     pub new: u8,
+    /// 1 if that process was ending (`PF_EXITING`): the kernel closed its files for it.
+    pub actor_exiting: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// Name of that process.
     pub actor_comm: [u8; COMM_LEN],
 }
 
-/// One look at a socket by an iterator. 232 bytes, no padding.
+/// One look at a socket by an iterator. 248 bytes, no padding.
 ///
 /// There is one record for each (process, fd); a socket without an fd has one with pid 0.
 #[repr(C)]
@@ -171,12 +183,26 @@ pub struct RawObserved {
     pub has_ages: u8,
     /// 1 if `SO_KEEPALIVE` is set.
     pub keepalive: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// 1 if the wait queue was read, which is done for sockets that may linger and for listeners.
+    pub has_waiters: u8,
+    /// Events of the epoll registrations of this file, all together (`epitem::event.events`).
+    pub epoll_events: u32,
+    /// Process of the thread that is blocked in a call on this socket; 0 if none, or several.
+    pub blocked_pid: u32,
+    /// Bytes the peer is ready to take (`tcp_sock::snd_wnd`).
+    pub send_window: u32,
+    /// Epoll registrations of this file.
+    pub epoll: u8,
+    /// Threads blocked in a call on this socket.
+    pub blocked: u8,
+    /// Others that wait for it: `poll`, `select`, `io_uring`, epoll of another file.
+    pub polled: u8,
+    /// A value of [`opened`], for a connection in `CLOSE_WAIT`.
+    pub opened: u8,
 }
 
 const _: () = {
     assert!(size_of::<RawSocket>() == 168);
     assert!(size_of::<RawTransition>() == 200);
-    assert!(size_of::<RawObserved>() == 232);
+    assert!(size_of::<RawObserved>() == 248);
 };

@@ -14,10 +14,14 @@ pub enum Setting {
     Cpus,
     /// Wake the agent when more than this many bytes wait in the ring.
     WakeAbove,
+    /// 1: one look and no more. Nothing is remembered of a socket, and its cookie is its id.
+    LookOnly,
+    /// The children of this process, and theirs, join `PIDS`; 0 if nobody's do.
+    FollowFrom,
 }
 
 /// Number of [`Setting`] slots.
-pub const SETTING_COUNT: usize = 4;
+pub const SETTING_COUNT: usize = 6;
 
 /// Bits of [`Setting::Filters`].
 pub mod filter {
@@ -45,7 +49,12 @@ pub enum PassSetting {
     States,
     /// Emit only sockets held by a process in `PIDS`, when 1.
     PidsOnly,
+    /// Number of the pass: what it has found with an fd is not emitted again without one.
+    Number,
 }
+
+/// Number of [`PassSetting`] slots.
+pub const PASS_SETTING_COUNT: usize = 3;
 
 /// Slots of the per-CPU `COUNTERS` map.
 #[repr(u32)]
@@ -59,7 +68,9 @@ pub enum Counter {
     Lost,
     /// Sockets for which the kernel would not allocate storage.
     NoStorage,
+    /// Children of followed processes that found `PIDS` full.
+    Unfollowed,
 }
 
 /// Number of [`Counter`] slots.
-pub const COUNTER_COUNT: usize = 4;
+pub const COUNTER_COUNT: usize = 5;

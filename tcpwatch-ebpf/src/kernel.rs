@@ -18,7 +18,9 @@ static SETTINGS: [u32; SETTING_COUNT] = [0; SETTING_COUNT];
 /// A kernel pointer whose type the verifier knows.
 pub type Ptr = *const c_void;
 
-const PF_KTHREAD: u32 = 0x0020_0000; // include/linux/sched.h
+// include/linux/sched.h
+const PF_EXITING: u32 = 0x4;
+const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// A load-time setting.
 #[inline(always)]
@@ -61,21 +63,39 @@ pub fn address(base: Ptr, field: Field) -> Ptr {
     unsafe { base.cast::<u8>().add(offset(field) as usize).cast() }
 }
 
+/// The address of a field inside a struct that is known by its address alone.
+#[inline(always)]
+pub fn at(base: u64, field: Field) -> u64 {
+    base.wrapping_add(u64::from(offset(field)))
+}
+
 /// A process: its id and the name of its main thread.
 #[derive(Clone, Copy)]
 pub struct Process {
     pub pid: u32,
     pub comm: [u8; COMM_LEN],
+    /// The task is ending: what it does now, the kernel does for it.
+    pub exiting: bool,
+}
+
+impl Process {
+    /// Nobody.
+    pub const NONE: Self = Self { pid: 0, comm: [0; COMM_LEN], exiting: false };
 }
 
 /// The process of a task; `None` for a kernel thread.
 #[inline(always)]
 pub fn process(task: Ptr) -> Option<Process> {
-    if load::<u32>(task, Field::TaskFlags) & PF_KTHREAD != 0 {
+    let flags: u32 = load(task, Field::TaskFlags);
+    if flags & PF_KTHREAD != 0 {
         return None;
     }
     let leader: Ptr = load(task, Field::TaskLeader);
-    Some(Process { pid: load(task, Field::TaskTgid), comm: load16(leader, Field::TaskComm) })
+    Some(Process {
+        pid: load(task, Field::TaskTgid),
+        comm: load16(leader, Field::TaskComm),
+        exiting: flags & PF_EXITING != 0,
+    })
 }
 
 /// The process on this CPU. It is the cause of what happens only where [`crate::transition`]

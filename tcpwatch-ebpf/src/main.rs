@@ -10,11 +10,13 @@
 mod accept;
 mod change;
 mod filter;
+mod follow;
 mod kernel;
 mod maps;
 mod pass;
 mod socket;
 mod transition;
+mod waiters;
 
 /// The kernel lends helpers such as `bpf_ktime_get_ns` to GPL-compatible programs only.
 #[unsafe(no_mangle)]

@@ -7,7 +7,9 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_query, bpf_sk_storage_get},
     macros::btf_map,
 };
-use tcpwatch_common::{COMM_LEN, COUNTER_COUNT, Counter, PassSetting, RawTransition, Setting};
+use tcpwatch_common::{
+    COMM_LEN, COUNTER_COUNT, Counter, PASS_SETTING_COUNT, PassSetting, RawTransition, Setting,
+};
 
 use crate::kernel::{Ptr, setting};
 
@@ -38,7 +40,7 @@ pub static LOCAL_PORTS: Array<u64, PORT_WORDS> = Array::new();
 #[btf_map]
 pub static REMOTE_PORTS: Array<u64, PORT_WORDS> = Array::new();
 #[btf_map]
-static PASS: Array<u32, 2> = Array::new();
+static PASS: Array<u32, PASS_SETTING_COUNT> = Array::new();
 
 /// What we remember of a socket. It lives in socket storage, so it is freed with the socket and
 /// an accepted child starts with a copy of its listener's.
@@ -63,9 +65,14 @@ pub struct Remembered {
     pub local_port: u16,
     /// Owner's name.
     pub owner_comm: [u8; COMM_LEN],
-    /// The change that the first program has told, for the second.
-    pub told: u32,
-    pub reserved: u32,
+    /// The change that the first program has told, for the second; 0 if none.
+    pub told: u16,
+    /// The state after the last change seen; 0 if none was. Another one before the next change
+    /// means that a change was missed, and then `entered_ns` says nothing.
+    pub state: u8,
+    pub reserved: u8,
+    /// The last pass that found it with an fd.
+    pub pass: u32,
 }
 
 /// Flags are `BPF_F_NO_PREALLOC | BPF_F_CLONE`, for which aya-ebpf's own type has no room.

@@ -12,13 +12,13 @@ use aya_ebpf::{
         bpf_sock_from_file,
     },
 };
-use tcpwatch_common::{Field, PassSetting, RawObserved, flag, how, state};
+use tcpwatch_common::{Field, PassSetting, RawObserved, Setting, flag, how, opened, state};
 
 use crate::{
     filter::is_watched,
-    kernel::{Process, Ptr, has, load, process},
+    kernel::{Process, Ptr, has, load, process, setting},
     maps::{Remembered, new_id, pass_setting, remembered},
-    socket,
+    socket, waiters,
 };
 
 /// `struct bpf_iter_meta` (include/linux/bpf.h).
@@ -81,13 +81,34 @@ pub extern "C" fn task_file(ctx: *const TaskFileContext) -> i32 {
         return 0;
     }
     let Some(holder) = process(task) else { return 0 };
+    let file = if waiters::readable() {
+        waiters::word(unsafe { &raw const (*ctx).file } as u64)
+    } else {
+        0
+    };
+    let look = Look { meta, sk, file, holder: &holder, fd };
+    if setting(Setting::LookOnly) != 0 {
+        let mut known = stranger(sk);
+        adopt(&mut known, sk, &holder, watched);
+        emit(&look, &known);
+        return 0;
+    }
     let Some(known) = remembered(sk) else { return 0 };
     adopt(known, sk, &holder, watched);
     if pass_setting(PassSetting::PidsOnly) != 0 && !watched {
         return 0;
     }
-    emit(meta, sk, known, &holder, fd);
+    known.pass = pass_setting(PassSetting::Number);
+    emit(&look, known);
     0
+}
+
+/// A socket of which nothing is remembered; its cookie stands for it.
+#[inline(always)]
+fn stranger(sk: Ptr) -> Remembered {
+    let mut known: Remembered = unsafe { MaybeUninit::zeroed().assume_init() };
+    known.id = socket::cookie(sk);
+    known
 }
 
 #[unsafe(no_mangle)]
@@ -100,10 +121,16 @@ pub extern "C" fn storage(ctx: *const StorageContext) -> i32 {
             core::ptr::read_volatile(&raw const (*ctx).value),
         )
     };
-    if sk.is_null() || value.is_null() || !socket::is_ours(sk) {
+    if sk.is_null() || value.is_null() {
         return 0;
     }
-    emit(meta, sk, unsafe { &*value }, &Process { pid: 0, comm: [0; 16] }, 0);
+    let known = unsafe { &*value };
+    // Writing it again would be quadratic, too: the kernel finds its place in the map anew for each
+    // buffer it hands out (net/core/bpf_sk_storage.c: bpf_sk_storage_map_seq_find_next).
+    if known.pass == pass_setting(PassSetting::Number) || !socket::is_ours(sk) {
+        return 0;
+    }
+    emit(&Look { meta, sk, file: 0, holder: &Process::NONE, fd: 0 }, known);
     0
 }
 
@@ -129,11 +156,16 @@ pub extern "C" fn tcp(ctx: *const TcpContext) -> i32 {
     if !load::<Ptr>(sk, Field::SocketOfSock).is_null() {
         return 0;
     }
+    let look = Look { meta, sk, file: 0, holder: &Process::NONE, fd: 0 };
+    if setting(Setting::LookOnly) != 0 {
+        emit(&look, &stranger(sk));
+        return 0;
+    }
     let Some(known) = remembered(sk) else { return 0 };
     if known.id == 0 {
         known.id = new_id();
     }
-    emit(meta, sk, known, &Process { pid: 0, comm: [0; 16] }, 0);
+    emit(&look, known);
     0
 }
 
@@ -205,8 +237,38 @@ fn keepalive(sk: Ptr) -> bool {
     load::<u64>(sk, Field::SockFlags) >> SOCK_KEEPOPEN & 1 != 0
 }
 
+/// Who opened a connection that has not sent a FIN. `bytes_acked` counts the SYN of the side that
+/// connected (net/ipv4/tcp_input.c: tcp_snd_una_update) and not of the side that accepted, whose
+/// `snd_una` starts behind it (net/ipv4/tcp_minisocks.c: tcp_create_openreq_child).
 #[inline(always)]
-fn emit(meta: *const IterMeta, sk: Ptr, known: &Remembered, holder: &Process, fd: u32) {
+fn opened(tcp: Ptr) -> u8 {
+    let known = has(Field::BytesSent) && has(Field::BytesRetrans) && has(Field::SndNxt);
+    if tcp.is_null() || !known {
+        return opened::UNKNOWN;
+    }
+    let in_flight = load::<u32>(tcp, Field::SndNxt).wrapping_sub(load(tcp, Field::SndUna));
+    let sent = load::<u64>(tcp, Field::BytesSent).wrapping_sub(load(tcp, Field::BytesRetrans));
+    let acked = load::<u64>(tcp, Field::BytesAcked).wrapping_add(u64::from(in_flight));
+    match acked.wrapping_sub(sent) {
+        1 => opened::HERE,
+        0 => opened::THERE,
+        _ => opened::UNKNOWN,
+    }
+}
+
+/// One look at a socket.
+struct Look<'a> {
+    meta: *const IterMeta,
+    sk: Ptr,
+    /// Address of the file it was found through, or 0.
+    file: u64,
+    holder: &'a Process,
+    fd: u32,
+}
+
+#[inline(always)]
+fn emit(look: &Look<'_>, known: &Remembered) {
+    let sk = look.sk;
     // Before the state is read, so that a later transition sorts behind this look.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let present: u8 = load(sk, Field::State);
@@ -224,9 +286,9 @@ fn emit(meta: *const IterMeta, sk: Ptr, known: &Remembered, holder: &Process, fd
     let local_port = socket::local_port(sk, tcp, known, closed);
     socket::describe(&mut out.socket, sk, tcp, known, local_port);
     out.socket.cookie = socket::cookie(sk);
-    out.holder_pid = holder.pid;
-    out.holder_fd = fd;
-    out.holder_comm = holder.comm;
+    out.holder_pid = look.holder.pid;
+    out.holder_fd = look.fd;
+    out.holder_comm = look.holder.comm;
     out.queue_len = load(sk, Field::QueueLen);
     out.queue_limit = load(sk, Field::QueueLimit);
     out.jiffies = unsafe { bpf_jiffies64() };
@@ -237,9 +299,17 @@ fn emit(meta: *const IterMeta, sk: Ptr, known: &Remembered, holder: &Process, fd
     out.has_ages = u8::from(has_ages(tcp));
     out.keepalive = u8::from(has(Field::SockFlags) && keepalive(sk));
     out.state = present;
-    out.reserved = 0;
-    write(meta, &record);
+    out.send_window =
+        if tcp.is_null() || !has(Field::SendWindow) { 0 } else { load(tcp, Field::SendWindow) };
+    let waited_for = 1 << (present & 31) & WAITED_FOR != 0;
+    waiters::describe(out, sk, if waited_for { look.file } else { 0 });
+    out.opened =
+        if u32::from(present) == state::CLOSE_WAIT { opened(tcp) } else { opened::UNKNOWN };
+    write(look.meta, &record);
 }
+
+/// States in which it matters who waits for the socket.
+const WAITED_FOR: u32 = 1 << state::CLOSE_WAIT | 1 << state::CLOSE | 1 << state::LISTEN;
 
 #[inline(always)]
 fn write(meta: *const IterMeta, record: &MaybeUninit<RawObserved>) {

@@ -63,8 +63,8 @@ pub fn second_chance(ctx: BtfTracePointContext) -> i32 {
 
 /// A number for a change; never 0.
 #[inline(always)]
-fn name(old: u32, new: u32) -> u32 {
-    1 << 16 | (old & 0xff) << 8 | new & 0xff
+fn name(old: u32, new: u32) -> u16 {
+    ((old & 0xff) << 8 | new & 0xff) as u16
 }
 
 #[inline(always)]
@@ -76,6 +76,10 @@ fn handle(ctx: &BtfTracePointContext, known: &mut Remembered) {
     let owned = load::<u32>(sk, Field::LockOwned) != 0;
     let kind = change::kind(old, new);
     let actor = if owned && is_actors(sk, kind) { current() } else { None };
+    if known.state != 0 && u32::from(known.state) != old {
+        known.entered_ns = 0;
+    }
+    known.state = new as u8;
     let born = kind & change::BIRTH != 0;
     recognise(known, kind, new, actor.as_ref());
     let local_port = socket::local_port(sk, tcp, known, new == state::CLOSE);
@@ -144,6 +148,7 @@ fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>
     }
     if kind & change::BIRTH != 0 || known.id == 0 {
         known.id = new_id();
+        known.pass = 0;
         known.local_port = 0;
         known.born_ns = 0;
         known.entered_ns = 0;
@@ -215,7 +220,8 @@ fn tell(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u
     out.actor_comm = change.actor.map_or([0; 16], |process| process.comm);
     out.old = change.old as u8;
     out.new = change.new as u8;
-    out.reserved = [0; 2];
+    out.actor_exiting = change.actor.map_or(0, |process| u8::from(process.exiting));
+    out.reserved = 0;
     entry.submit(wakeup(count(Counter::Emitted)));
     at_ns
 }

@@ -153,6 +153,9 @@ pub struct LeaksArgs {
     /// Also report deliberate half-closes, where data still flows
     #[arg(long)]
     pub include_half_open: bool,
+    /// Go on looking for this time, and say what grows and when it will hurt (10s or more)
+    #[arg(long, value_name = "TIME", value_parser = config::duration)]
+    pub watch: Option<std::time::Duration>,
     /// Show this many groups
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,

@@ -55,6 +55,7 @@ pub fn filter(args: &FilterArgs) -> Result<Filter> {
     let netns = args.netns.iter().map(|text| netns(text)).collect::<Result<BTreeSet<_>>>()?;
     Ok(Filter {
         pids: args.pid.iter().copied().collect(),
+        follow: false,
         local_ports: args.localport.iter().copied().collect(),
         remote_ports: args.remoteport.iter().copied().collect(),
         family: match (args.ipv4, args.ipv6) {
@@ -113,6 +114,7 @@ pub fn plan(args: &LiveArgs, filter: &Filter) -> Result<Plan> {
         findings_only: args.findings,
         ring_bytes: args.ring_size,
         exact_accept: true,
+        follow_from: None,
     })
 }
 

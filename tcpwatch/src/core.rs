@@ -5,16 +5,21 @@
 
 pub mod advice;
 pub mod comm;
+pub mod container;
 pub mod culprits;
+pub mod evidence;
 pub mod filter;
 pub mod finding;
 pub mod input;
 pub mod linger;
 pub mod listeners;
+pub mod names;
 pub mod pipeline;
+pub mod process;
 pub mod record;
 pub mod settle;
 pub mod socket;
 pub mod state;
 pub mod table;
 pub mod time;
+pub mod waiters;

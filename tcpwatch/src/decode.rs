@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tcpwatch_common::{RawObserved, RawSocket, RawTransition, flag, how};
+use tcpwatch_common::{RawObserved, RawSocket, RawTransition, flag, how, opened};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::core::{
@@ -11,6 +11,7 @@ use crate::core::{
     socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
     state::State,
     time::{Nanos, Timestamp},
+    waiters::Waiters,
 };
 
 const NS: u64 = 1_000_000_000;
@@ -53,6 +54,7 @@ pub fn transition(bytes: &[u8]) -> Result<Transition, DecodeError> {
         new: state(raw.new)?,
         entered: Timestamp::known(raw.socket.entered_ns),
         actor: process(raw.actor_pid, raw.actor_comm),
+        exiting: raw.actor_exiting != 0,
         socket: socket(&raw.socket)?,
     })
 }
@@ -60,6 +62,7 @@ pub fn transition(bytes: &[u8]) -> Result<Transition, DecodeError> {
 /// Decodes one iterator record.
 pub fn observation(bytes: &[u8]) -> Result<Observation, DecodeError> {
     let raw: RawObserved = read(bytes)?;
+    let seen = socket(&raw.socket)?;
     Ok(Observation {
         at: Timestamp(raw.at_ns),
         state: state(raw.state)?,
@@ -68,7 +71,28 @@ pub fn observation(bytes: &[u8]) -> Result<Observation, DecodeError> {
             .map(|process| Holder { process, fd: raw.holder_fd }),
         queue: (raw.queue_len, raw.queue_limit),
         activity: activity(&raw),
-        socket: socket(&raw.socket)?,
+        waiters: waiters(&raw),
+        send_window: (raw.socket.flags & flag::TCP_INFO != 0).then_some(raw.send_window),
+        socket: Socket { role: seen.role.or(role(raw.opened)), ..seen },
+    })
+}
+
+/// Who opened a connection from before we looked, as its counters tell.
+fn role(opened: u8) -> Option<Role> {
+    match opened {
+        opened::HERE => Some(Role::Client),
+        opened::THERE => Some(Role::Server),
+        _ => None,
+    }
+}
+
+fn waiters(raw: &RawObserved) -> Option<Waiters> {
+    (raw.has_waiters != 0).then_some(Waiters {
+        epoll: raw.epoll,
+        epoll_events: raw.epoll_events,
+        blocked: raw.blocked,
+        blocked_pid: (raw.blocked_pid != 0).then_some(raw.blocked_pid),
+        polled: raw.polled,
     })
 }
 
@@ -147,6 +171,7 @@ fn socket(raw: &RawSocket) -> Result<Socket, DecodeError> {
             retransmits: raw.retransmits,
         }),
         error: raw.error,
+        uncertain: false,
     })
 }
 

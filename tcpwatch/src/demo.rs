@@ -49,6 +49,7 @@ pub fn command(args: &DemoArgs) -> Outcome {
             findings_only: false,
             ring_bytes: 1 << 20,
             exact_accept: true,
+            follow_from: None,
         },
         rules: Rules {
             linger: LINGER.into(),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
+use rustc_hash::FxHashSet;
 use tcpwatch_common::Need;
 
 use crate::{
@@ -164,6 +165,7 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
         findings_only: true,
         ring_bytes: RING,
         exact_accept: true,
+        follow_from: None,
     };
     let (kernel, _ring, mut passes) = match Kernel::attach(&plan) {
         Ok(attached) => attached,
@@ -177,8 +179,9 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
         "kernel program",
         "attached to sock:inet_sock_set_state: every transition, all network namespaces",
     )?;
-    match passes.run(Scope::Everything) {
-        Ok(seen) => report.line(
+    let mut seen = FxHashSet::default();
+    match passes.run(Scope::Everything, |look| seen.extend(look.socket.id)) {
+        Ok(()) => report.line(
             Mark::Good,
             "task_file iterator",
             &format!("{} TCP sockets seen just now: holders and fds are exact", seen.len()),

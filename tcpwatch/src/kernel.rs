@@ -2,6 +2,7 @@
 
 pub mod btf;
 pub mod clock;
+pub mod facts;
 pub mod layout;
 pub mod load;
 pub mod pass;

@@ -1,6 +1,7 @@
 //! Sinks: one file per format. Each owns its writer; nothing upstream asks which it is.
 
 pub mod csv;
+pub mod culprit;
 pub mod json;
 pub mod text;
 

@@ -2,7 +2,8 @@
 
 use super::{
     finding::{Cause, Finding, Status, Verdict},
-    socket::{Holder, Role, Socket},
+    socket::{Holder, Process, Role, Socket},
+    waiters::Waiting,
 };
 
 const EPIPE: u32 = 32;
@@ -26,20 +27,24 @@ pub fn summary(finding: &Finding) -> String {
         ),
         Some(Verdict::NeverAccepted) => never_accepted(finding),
         Some(Verdict::NotReading) if bytes > 0 => format!(
-            "{who} has not read the last {bytes} bytes from {peer}, which closed {at_least}{linger} ago: a blocked worker or loop, or a forgotten connection"
+            "{who} has not read the last {bytes} bytes from {peer}, which closed {at_least}{linger} ago: {}",
+            not_reading(finding)
         ),
         Some(Verdict::NotReading) => format!(
-            "{who} has not noticed that {peer} closed {at_least}{linger} ago: nobody reads this socket, as in a forgotten pool connection or a blocked worker or loop"
+            "{who} has not noticed that {peer} closed {at_least}{linger} ago: {}",
+            not_reading(finding)
         ),
         Some(Verdict::NotClosed) if finding.socket.tcp.is_none() => format!(
             "{who} has not closed the connection that {peer} closed {at_least}{linger} ago (what is unread is not known for MPTCP)"
         ),
         Some(Verdict::NotClosed) => format!(
-            "{who} has read everything from {peer}, which closed {at_least}{linger} ago, but never called close"
+            "{who} has read everything from {peer}, which closed {at_least}{linger} ago, but never called close{}",
+            not_closed(finding)
         ),
         Some(Verdict::WriteBlocked) => format!(
-            "{who} has {} bytes for {peer} that it does not take, {at_least}{linger} after it closed its side",
-            finding.socket.tcp.map_or(0, |tcp| tcp.unsent)
+            "{who} has {} bytes for {peer} that it does not take, {at_least}{linger} after it closed its side{}",
+            finding.socket.tcp.map_or(0, |tcp| tcp.unsent),
+            write_blocked(finding)
         ),
         Some(Verdict::HalfOpenInUse) => format!(
             "{peer} closed its side {at_least}{linger} ago and still takes data from {who}: a deliberate half-close, not a leak"
@@ -61,6 +66,9 @@ fn ended(finding: &Finding) -> String {
     let by = ending.by.map_or_else(String::new, |process| format!(" by {process}"));
     match ending.cause {
         Cause::Closed => format!("closed after {at_least}{linger}{by}"),
+        Cause::Exited => {
+            format!("never closed: its process ended after {at_least}{linger}{}", of(ending.by))
+        }
         Cause::Aborted => format!("closed with a reset after {at_least}{linger}{by}"),
         Cause::Reset => {
             format!("reset by {} after {at_least}{linger}; the fd is closed", finding.socket.remote)
@@ -77,6 +85,66 @@ fn ended(finding: &Finding) -> String {
     }
 }
 
+fn of(process: Option<Process>) -> String {
+    process.map_or_else(String::new, |process| format!(" ({process})"))
+}
+
+/// Why nobody reads, from who waits for the socket and what its process does.
+fn not_reading(finding: &Finding) -> &'static str {
+    if is_stopped(finding) {
+        return "the process is stopped, by a signal or a debugger";
+    }
+    let Some(waiters) = finding.evidence.waiters else {
+        return "a forgotten pool connection, or a blocked worker or loop";
+    };
+    match waiters.waiting() {
+        Waiting::Nobody => {
+            "nobody waits for this socket, as with a forgotten pool connection or a worker that is busy elsewhere"
+        }
+        Waiting::Level => "epoll tells its event loop, which does not come to it: a blocked loop",
+        Waiting::Edge => {
+            "epoll has told its event loop once (edge-triggered), and it was not read to the end"
+        }
+        Waiting::Disarmed => {
+            "its one-shot epoll registration has fired and was not armed again: a worker took it and did not come back"
+        }
+        Waiting::NotForReading => "it is in epoll, but not for reading, so nobody will be told",
+        Waiting::Blocked => "a thread is blocked in another call on this socket",
+        Waiting::Polled => "it is polled, but whoever polls does not read: a blocked loop",
+    }
+}
+
+/// What keeps a socket from being closed, where its waiters show it.
+fn not_closed(finding: &Finding) -> &'static str {
+    if is_stopped(finding) {
+        return "; the process is stopped, by a signal or a debugger";
+    }
+    match finding.evidence.waiters.map(|waiters| waiters.waiting()) {
+        Some(Waiting::Edge) => {
+            "; it is in epoll edge-triggered, which will not tell again: was the last read the one that took the last data?"
+        }
+        Some(Waiting::Level) => "; epoll still tells its event loop, at every turn",
+        Some(Waiting::Disarmed) => "; its one-shot epoll registration was not armed again",
+        Some(Waiting::NotForReading) => "; it is in epoll, but not for reading",
+        _ => "",
+    }
+}
+
+fn write_blocked(finding: &Finding) -> &'static str {
+    let closed = finding.evidence.send_window == Some(0);
+    let blocked = finding.evidence.waiters.is_some_and(|waiters| waiters.blocked > 0);
+    match (closed, blocked) {
+        (true, true) => ": the peer's window is closed, and a thread is blocked in a call on it",
+        (true, false) => ": the peer's window is closed",
+        (false, true) => "; a thread is blocked in a call on it",
+        (false, false) => "",
+    }
+}
+
+fn is_stopped(finding: &Finding) -> bool {
+    finding.evidence.process.as_ref().is_some_and(|process| process.is_stopped())
+}
+
 fn never_accepted(finding: &Finding) -> String {
     let peer = finding.socket.remote;
     let linger = finding.linger;
@@ -87,9 +155,14 @@ fn never_accepted(finding: &Finding) -> String {
         );
     };
     format!(
-        "{} on {} is not accepting: {peer} connected and closed {at_least}{linger} ago and still waits in the queue ({} of {})",
+        "{} on {} is not accepting{}: {peer} connected and closed {at_least}{linger} ago and still waits in the queue ({} of {})",
         names(&listener.holders),
         listener.local,
+        if is_stopped(finding) {
+            " (the process is stopped, by a signal or a debugger)"
+        } else {
+            ""
+        },
         listener.queue_len,
         listener.queue_limit
     )
@@ -100,8 +173,15 @@ fn inherited(finding: &Finding) -> String {
     let linger = finding.linger;
     let at_least = if finding.at_least { "at least " } else { "" };
     let holders = names(&finding.holders);
+    let held = |pid| finding.holders.iter().any(|holder| holder.process.pid == pid);
+    let opener = match finding.evidence.opener {
+        Some(opener) if !held(opener.pid) => {
+            format!(", which {opener} opened and does not hold any more")
+        }
+        _ => String::new(),
+    };
     format!(
-        "{holders} hold{} a connection that {peer} closed {at_least}{linger} ago; a child that inherits an fd keeps it open (missing CLOEXEC, or no close after fork)",
+        "{holders} hold{} a connection that {peer} closed {at_least}{linger} ago{opener}; a child that inherits an fd keeps it open (missing CLOEXEC, or no close after fork)",
         if processes(&finding.holders) == 1 { "s" } else { "" }
     )
 }
@@ -131,7 +211,11 @@ pub fn names(holders: &[Holder]) -> String {
 fn who(finding: &Finding) -> String {
     match (&finding.holders[..], finding.socket.owner) {
         ([], None) => "nobody we can name".to_owned(),
-        ([], Some(owner)) => owner.process.to_string(),
+        ([], Some(owner)) if finding.verdict.is_none() => owner.process.to_string(),
+        ([], Some(owner)) => format!(
+            "{}, which has no fd on it now (in flight between processes, or in io_uring),",
+            owner.process
+        ),
         (holders, _) => names(holders),
     }
 }

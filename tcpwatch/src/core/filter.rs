@@ -11,8 +11,10 @@ use super::{input::Transition, socket::Socket, state::State};
 /// What to show. The default shows everything.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only sockets of these processes.
+    /// Only sockets of these processes,
     pub pids: BTreeSet<u32>,
+    /// and of their children, as they come; there may be none yet.
+    pub follow: bool,
     /// Only these local ports.
     pub local_ports: BTreeSet<u16>,
     /// Only these remote ports.
@@ -28,6 +30,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether sockets of all processes are shown.
+    pub fn watches_all(&self) -> bool {
+        self.pids.is_empty() && !self.follow
+    }
+
     /// Whether a socket passes everything but the process filter.
     pub fn accepts(&self, socket: &Socket, state: State) -> bool {
         let port_ok = |set: &BTreeSet<u16>, port: u16, unknown_ok: bool| {

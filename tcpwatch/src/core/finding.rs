@@ -1,11 +1,14 @@
 //! A finding: the conclusion about one lingering socket, with its evidence.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
+    input::Activity,
+    process::ProcessFacts,
     socket::{Holder, Process, Socket},
     state::State,
     time::{Nanos, Timestamp},
+    waiters::Waiters,
 };
 
 /// Why a socket lingers.
@@ -80,6 +83,8 @@ impl Status {
 pub enum Cause {
     /// The program closed it in order.
     Closed,
+    /// It was never closed: its process ended, and the kernel closed what was left.
+    Exited,
     /// The program closed it with data unread, or with `SO_LINGER` 0: the peer got a reset.
     Aborted,
     /// The peer reset it.
@@ -101,6 +106,7 @@ impl Cause {
     pub fn word(self) -> &'static str {
         match self {
             Self::Closed => "closed",
+            Self::Exited => "exited",
             Self::Aborted => "aborted",
             Self::Reset => "reset",
             Self::TimedOut => "timed-out",
@@ -132,6 +138,23 @@ pub struct Listener {
     pub queue_len: u32,
     /// Most that may wait.
     pub queue_limit: u32,
+    /// Who waits for connections; `None` where that cannot be read.
+    pub waiters: Option<Waiters>,
+}
+
+/// What the last look at the socket showed beyond its counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Who waits for the socket.
+    pub waiters: Option<Waiters>,
+    /// When the connection was last active.
+    pub activity: Option<Activity>,
+    /// Bytes the peer is ready to take.
+    pub send_window: Option<u32>,
+    /// The process that opened it, as the transitions said.
+    pub opener: Option<Process>,
+    /// What its process, or for [`Verdict::NeverAccepted`] the listener's, says of itself.
+    pub process: Option<Arc<ProcessFacts>>,
 }
 
 /// The conclusion about one socket at one moment.
@@ -149,12 +172,18 @@ pub struct Finding {
     pub linger: Nanos,
     /// It may be longer: the socket was in that state before we looked.
     pub at_least: bool,
+    /// It is not longer than this, as far as TCP's own times tell.
+    pub at_most: Option<Nanos>,
     /// The socket; its owner is corrected by what the pass saw.
     pub socket: Socket,
     /// Everyone with an fd on it.
     pub holders: Vec<Holder>,
     /// For [`Verdict::NeverAccepted`].
     pub listener: Option<Listener>,
+    /// What else was seen.
+    pub evidence: Evidence,
+    /// Name of its network namespace, where it has one.
+    pub netns_name: Option<Arc<str>>,
     /// For [`Status::Ended`].
     pub ending: Option<Ending>,
     /// Open findings with the same owner, this one included.

@@ -2,10 +2,14 @@
 //!
 //! Live and replay build the same values, so the core cannot tell them apart.
 
+use std::sync::Arc;
+
 use super::{
+    process::ProcessFacts,
     socket::{Holder, Process, Socket},
     state::State,
     time::{ClockMark, Nanos, Timestamp},
+    waiters::Waiters,
 };
 
 /// A state change: a kernel fact.
@@ -21,6 +25,8 @@ pub struct Transition {
     pub entered: Option<Timestamp>,
     /// The process that made the change, where that is certain.
     pub actor: Option<Process>,
+    /// That process was ending: the kernel closed its files for it.
+    pub exiting: bool,
     /// The socket just before the change.
     pub socket: Socket,
 }
@@ -40,6 +46,10 @@ pub struct Observation {
     pub queue: (u32, u32),
     /// When the connection was last active, as TCP's own timers have it.
     pub activity: Option<Activity>,
+    /// Who waits for it; `None` where that cannot be read or does not matter.
+    pub waiters: Option<Waiters>,
+    /// Bytes the peer is ready to take; `None` if it cannot be read.
+    pub send_window: Option<u32>,
     /// The socket.
     pub socket: Socket,
 }
@@ -69,7 +79,7 @@ pub enum Scope {
 }
 
 /// Everything a source can say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The three clocks together. Advances time.
     Clock(ClockMark),
@@ -115,6 +125,24 @@ pub enum Input {
         /// Its id.
         pid: u32,
     },
+    /// What a process says of itself, as evidence for the findings of the present pass.
+    Process(Arc<ProcessFacts>),
+    /// A network namespace has a name.
+    Namespace {
+        /// When we learnt of it.
+        at: Timestamp,
+        /// Its inode.
+        inode: u32,
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A process joins those that are watched: a followed one is its parent.
+    Followed {
+        /// When we learnt of it.
+        at: Timestamp,
+        /// Its id.
+        pid: u32,
+    },
     /// The source ends here.
     End {
         /// When.
@@ -135,7 +163,10 @@ impl Input {
             | Self::Lost { at, .. }
             | Self::Running { at, .. }
             | Self::Exited { at, .. }
+            | Self::Namespace { at, .. }
+            | Self::Followed { at, .. }
             | Self::End { at } => *at,
+            Self::Process(facts) => facts.at,
         }
     }
 }

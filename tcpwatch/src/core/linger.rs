@@ -10,9 +10,10 @@ use rustc_hash::FxHashMap;
 
 use super::{
     advice::processes,
-    finding::{Cause, Ending, Finding, Status, Verdict},
+    finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
     input::{Observation, Transition},
     listeners::{Known, Listeners},
+    names::Names,
     socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
@@ -35,6 +36,8 @@ struct Lingering {
     state: State,
     since: Timestamp,
     at_least: bool,
+    /// It cannot have begun before this; `None` if that is not known.
+    not_before: Option<Timestamp>,
     /// The process that opened it (connect or accept), as the transitions said.
     opener: Option<Process>,
     /// Bytes that would be acknowledged without anything new being sent, as of the last look.
@@ -50,9 +53,35 @@ struct Lingering {
     /// The last look, and whom its pass saw holding the socket.
     seen: Option<Timestamp>,
     holders: Vec<Holder>,
+    evidence: Evidence,
+}
+
+/// What is known beyond the socket, for a finding about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Who holds which listener.
+    pub listeners: &'a Listeners,
+    /// What processes said, and what namespaces are called.
+    pub names: &'a Names,
+    /// When the pass began.
+    pub started: Timestamp,
 }
 
 impl Lingering {
+    /// The process that a finding is about: who holds the socket, or the listener it waits at.
+    fn process(&self, listeners: &Listeners) -> Option<u32> {
+        let listening = || listeners.of(&self.socket)?.holder().map(|process| process.pid);
+        match self.holders.first() {
+            Some(_) => {
+                let owner = self.socket.owner.map(|owner| owner.process.pid);
+                let owner = owner.filter(|&pid| held_by(&self.holders, pid));
+                owner.or_else(|| self.holders.first().map(|holder| holder.process.pid))
+            }
+            None if self.socket.has_file => None,
+            None => listening(),
+        }
+    }
+
     /// The time of a finding about it: the deadline it passed, or when we learnt of it.
     fn stamp(&self) -> Timestamp {
         self.deadline.max(self.known_since)
@@ -60,11 +89,12 @@ impl Lingering {
 }
 
 /// All sockets that linger.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LingerTable {
     threshold: Nanos,
     include_half_open: bool,
-    sockets: FxHashMap<SocketId, Lingering>,
+    /// Boxed: a table that grows moves pointers, not sockets.
+    sockets: FxHashMap<SocketId, Box<Lingering>>,
     deadlines: BTreeSet<(Timestamp, SocketId)>,
     due: usize,
     open_by_owner: FxHashMap<Option<Process>, usize>,
@@ -98,13 +128,8 @@ impl LingerTable {
     pub fn apply(&mut self, transition: &Transition) -> Option<Finding> {
         let id = transition.socket.id?;
         if transition.new == State::CloseWait {
-            self.begin(
-                id,
-                transition.socket,
-                State::CloseWait,
-                transition.at,
-                (transition.at, false),
-            );
+            let began = Began::at(transition.at);
+            self.begin(id, transition.socket, State::CloseWait, transition.at, began);
             return None;
         }
         let leaves = transition.old == State::CloseWait;
@@ -119,7 +144,8 @@ impl LingerTable {
                 }
                 return None;
             }
-            self.begin(id, transition.socket, State::Close, transition.at, (transition.at, false));
+            let began = Began::at(transition.at);
+            self.begin(id, transition.socket, State::Close, transition.at, began);
             return None;
         }
         if leaves {
@@ -135,12 +161,12 @@ impl LingerTable {
         socket: Socket,
         state: State,
         known_since: Timestamp,
-        (since, at_least): (Timestamp, bool),
+        began: Began,
     ) {
         if self.sockets.contains_key(&id) {
             return;
         }
-        let deadline = since + self.threshold;
+        let deadline = began.since + self.threshold;
         let opener = socket
             .owner
             .filter(|owner| matches!(owner.how, How::Connect | How::Accept))
@@ -150,8 +176,9 @@ impl LingerTable {
             acked: socket.tcp.map(|tcp| tcp.bytes_acked),
             socket,
             state,
-            since,
-            at_least,
+            since: began.since,
+            at_least: began.at_least,
+            not_before: began.not_before,
             opener,
             known_since,
             deadline,
@@ -160,8 +187,9 @@ impl LingerTable {
             shown: None,
             seen: None,
             holders: Vec::new(),
+            evidence: Evidence { opener, ..Evidence::default() },
         };
-        self.sockets.insert(id, entry);
+        self.sockets.insert(id, Box::new(entry));
         self.deadlines.insert((deadline, id));
     }
 
@@ -204,6 +232,23 @@ impl LingerTable {
         }
         entry.state = observation.state;
         entry.holders.extend(observation.holder);
+        entry.evidence.waiters = observation.waiters.or(entry.evidence.waiters);
+        entry.evidence.activity = observation.activity;
+        entry.evidence.send_window = observation.send_window;
+    }
+
+    /// The processes of what is due: who holds it, or the listener it waits at. Those of most
+    /// sockets first.
+    pub fn due_processes(&self, listeners: &Listeners) -> Vec<u32> {
+        let mut counts: FxHashMap<u32, usize> = FxHashMap::default();
+        for entry in self.sockets.values().filter(|entry| entry.due) {
+            if let Some(pid) = entry.process(listeners) {
+                *counts.entry(pid).or_default() += 1;
+            }
+        }
+        let mut pids: Vec<_> = counts.into_iter().collect();
+        pids.sort_unstable_by_key(|&(pid, count)| (std::cmp::Reverse(count), pid));
+        pids.into_iter().map(|(pid, _)| pid).collect()
     }
 
     /// Moves time on: what has passed its deadline becomes due, and waits for a pass.
@@ -223,7 +268,7 @@ impl LingerTable {
     pub fn give_up(&mut self) -> Vec<Finding> {
         self.all_due()
             .into_iter()
-            .filter_map(|(stamp, id)| self.show(id, stamp, None, None))
+            .filter_map(|(stamp, id)| self.show(id, stamp, false, None))
             .collect()
     }
 
@@ -239,26 +284,40 @@ impl LingerTable {
         due
     }
 
-    /// A pass is complete: decides about everything that was due in time.
-    pub fn confirm(&mut self, started: Timestamp, listeners: &Listeners) -> Vec<Finding> {
-        let mut findings = Vec::new();
+    /// A pass is complete: decides about everything that was due in time, and hands what is to be
+    /// shown to `show`.
+    pub fn confirm(&mut self, context: &Context<'_>, mut show: impl FnMut(Finding)) {
+        let started = context.started;
         for (stamp, id) in self.all_due() {
             let Some(entry) = self.sockets.get(&id) else { continue };
             match entry.seen {
                 Some(seen) if seen >= started.max(stamp) => {
-                    let verdict = verdict(entry);
-                    findings.extend(self.show(id, stamp, Some(verdict), Some(listeners)));
+                    self.show(id, stamp, true, Some(context)).map(&mut show);
                 }
                 seen if stamp <= started && seen.is_none_or(|seen| seen < started) => {
-                    let dead = entry.state == State::Close;
-                    let cause = if dead { Cause::FdClosed } else { Cause::Gone };
-                    findings.extend(self.end(id, started, Ending { cause, by: None }, None));
+                    self.end(id, started, gone_from(entry.state), None).map(&mut show);
                 }
                 // Due only since the pass has begun: the next one decides.
                 _ => {}
             }
         }
-        findings
+        self.end_gone(started).into_iter().for_each(show);
+    }
+
+    /// Ends what a pass has not seen, though it is not due yet.
+    fn end_gone(&mut self, started: Timestamp) -> Vec<Finding> {
+        let mut gone: Vec<_> = self
+            .sockets
+            .iter()
+            .filter(|(_, entry)| {
+                entry.seen.is_some_and(|seen| seen < started) && entry.known_since < started
+            })
+            .map(|(&id, entry)| (id, entry.state))
+            .collect();
+        gone.sort_unstable_by_key(|&(id, _)| id);
+        gone.into_iter()
+            .filter_map(|(id, state)| self.end(id, started, gone_from(state), None))
+            .collect()
     }
 
     /// Makes a finding and sets the next deadline.
@@ -266,13 +325,19 @@ impl LingerTable {
         &mut self,
         id: SocketId,
         at: Timestamp,
-        verdict: Option<Verdict>,
-        listeners: Option<&Listeners>,
+        confirmed: bool,
+        context: Option<&Context<'_>>,
     ) -> Option<Finding> {
         self.stop_timer(id);
         let entry = self.sockets.get_mut(&id)?;
         correct_owner(entry);
-        let listener = listeners.and_then(|listeners| listeners.of(&entry.socket));
+        let listener = context.and_then(|context| context.listeners.of(&entry.socket));
+        if let Some(context) = context {
+            let pid = entry.process(context.listeners);
+            let facts = pid.and_then(|pid| context.names.process(pid, context.started));
+            entry.evidence.process = facts.cloned();
+        }
+        let verdict = confirmed.then(|| verdict(entry, context));
         if entry.socket.role.is_none() && listener.is_some() {
             entry.socket.role = Some(Role::Server);
         }
@@ -300,9 +365,12 @@ impl LingerTable {
             state: entry.state,
             linger: at.since(entry.since),
             at_least: entry.at_least,
+            at_most: entry.not_before.map(|begin| at.since(begin)),
             socket: entry.socket,
             holders: entry.holders.clone(),
             listener: listener.filter(|_| never_accepted).map(Known::describe),
+            evidence: entry.evidence.clone(),
+            netns_name: context.and_then(|context| context.names.namespace(entry.socket.netns)),
             ending: None,
             same_owner: *same_owner,
         })
@@ -328,9 +396,12 @@ impl LingerTable {
             state: entry.state,
             linger: at.since(entry.since),
             at_least: entry.at_least,
+            at_most: entry.not_before.map(|begin| at.since(begin)),
             socket,
             holders: entry.holders,
             listener: None,
+            evidence: entry.evidence,
+            netns_name: None,
             ending: Some(ending),
             same_owner,
         })
@@ -348,25 +419,47 @@ fn leave(counts: &mut FxHashMap<Option<Process>, usize>, owner: Option<Process>)
     left
 }
 
-/// When it began to linger, and whether that may have been earlier.
+/// When a socket began to linger.
+#[derive(Clone, Copy, Debug)]
+struct Began {
+    since: Timestamp,
+    /// It may have been earlier,
+    at_least: bool,
+    /// but not before this.
+    not_before: Option<Timestamp>,
+}
+
+impl Began {
+    fn at(moment: Timestamp) -> Self {
+        Self { since: moment, at_least: false, not_before: Some(moment) }
+    }
+}
+
+/// When it began to linger, as far as that is known.
 ///
 /// For a `CLOSE_WAIT` from before we looked: the peer's FIN carried the last ACK, so it is at
 /// least as old as that (`net/ipv4/tcp_input.c`: `tcp_ack` sets `rcv_tstamp`). Later ACKs can only
-/// answer something of ours; if nothing of ours is later, the age is exact.
-fn entered(observation: &Observation) -> (Timestamp, bool) {
+/// answer something of ours; if nothing of ours is later, the age is exact. It is never older than
+/// the last data, which came before the FIN (`tcp_event_data_recv`).
+fn entered(observation: &Observation) -> Began {
     const SLACK: Nanos = Nanos(200_000_000);
     if let Some(entered) = observation.entered {
-        return (entered, false);
+        return Began::at(entered);
     }
     let Some(activity) = observation.activity.filter(|_| observation.state == State::CloseWait)
     else {
-        return (observation.at, true);
+        return Began { since: observation.at, at_least: true, not_before: None };
     };
     let unsent = observation.socket.tcp.is_none_or(|tcp| tcp.unsent > 0);
     let rtt = observation.socket.tcp.map_or(0, |tcp| u64::from(tcp.srtt_us) * 4_000);
     let quiet = activity.data_sent.0 > activity.ack_received.0.saturating_add(SLACK.0 + rtt);
     let exact = quiet && !unsent && !activity.keepalive;
-    (observation.at - activity.ack_received, !exact)
+    let since = observation.at - activity.ack_received;
+    if exact {
+        return Began::at(since);
+    }
+    let not_before = observation.at - activity.data_received.max(activity.ack_received);
+    Began { since, at_least: true, not_before: Some(not_before) }
 }
 
 /// A dead socket that an iterator finds: closed, with an fd, and once connected, since only a
@@ -388,18 +481,26 @@ fn ending(transition: &Transition) -> Ending {
     const ECONNABORTED: u32 = 103;
     const ETIMEDOUT: u32 = 110;
     let cause = match (transition.new, transition.actor, transition.socket.error) {
+        (State::Close, Some(_), _) if transition.exiting => Cause::Exited,
         (State::Close, Some(_), _) => Cause::Aborted,
         (State::Close, None, ECONNABORTED) => Cause::Destroyed,
         (State::Close, None, ETIMEDOUT) => Cause::TimedOut,
         (State::Close, None, 0) => Cause::ListenerClosed,
         (State::Close, None, _) => Cause::Reset,
+        _ if transition.exiting => Cause::Exited,
         _ => Cause::Closed,
     };
     Ending { cause, by: transition.actor }
 }
 
+/// How a socket ended that is not there any more.
+fn gone_from(state: State) -> Ending {
+    let cause = if state == State::Close { Cause::FdClosed } else { Cause::Gone };
+    Ending { cause, by: None }
+}
+
 /// The verdict that the evidence of the last look supports.
-fn verdict(entry: &Lingering) -> Verdict {
+fn verdict(entry: &Lingering, context: Option<&Context<'_>>) -> Verdict {
     if entry.state == State::Close {
         return Verdict::DeadFd;
     }
@@ -419,13 +520,25 @@ fn verdict(entry: &Lingering) -> Verdict {
     let stranger = entry
         .opener
         .is_some_and(|opener| !entry.holders.is_empty() && !held_by(&entry.holders, opener.pid));
-    if processes(&entry.holders) > 1 || stranger {
+    if processes(&entry.holders) > 1 || stranger || holders_are_younger(entry, context) {
         return Verdict::Inherited;
     }
     match entry.socket.tcp {
         Some(tcp) if tcp.unread > 0 => Verdict::NotReading,
         _ => Verdict::NotClosed,
     }
+}
+
+/// Every holder was forked after the connection began to linger: none of them opened it.
+fn holders_are_younger(entry: &Lingering, context: Option<&Context<'_>>) -> bool {
+    // A process's start is known to a tick of the clock, 10 ms.
+    const TICK: Nanos = Nanos(20_000_000);
+    let Some(context) = context else { return false };
+    !entry.holders.is_empty()
+        && entry.holders.iter().all(|holder| {
+            let facts = context.names.process(holder.process.pid, context.started);
+            facts.and_then(|facts| facts.started).is_some_and(|at| at > entry.since + TICK)
+        })
 }
 
 fn held_by(holders: &[Holder], pid: u32) -> bool {

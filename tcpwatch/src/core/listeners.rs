@@ -4,7 +4,7 @@
 //! that forks after `listen` leaves its first pid behind. So an inherited owner is printed only
 //! when it is known to hold the listener; otherwise whoever does is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -14,6 +14,7 @@ use super::{
     socket::{Holder, How, Owner, Process, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
+    waiters::Waiters,
 };
 
 const KEEP_CLOSED: Nanos = Nanos::SECOND;
@@ -32,6 +33,7 @@ pub struct Known {
     claimed: Option<Process>,
     /// Waiting connections and their limit.
     queue: (u32, u32),
+    waiters: Option<Waiters>,
     looked: Timestamp,
     closed: Option<Timestamp>,
 }
@@ -45,6 +47,7 @@ impl Known {
             caller: None,
             claimed: None,
             queue: (0, 0),
+            waiters: None,
             looked: Timestamp(0),
             closed: None,
         }
@@ -52,6 +55,11 @@ impl Known {
 }
 
 impl Known {
+    /// A process that holds it.
+    pub fn holder(&self) -> Option<Process> {
+        self.holders.first().map(|holder| holder.process)
+    }
+
     /// What a finding says of it.
     pub fn describe(&self) -> Listener {
         Listener {
@@ -59,6 +67,7 @@ impl Known {
             holders: self.holders.clone(),
             queue_len: self.queue.0,
             queue_limit: self.queue.1,
+            waiters: self.waiters,
         }
     }
 }
@@ -67,6 +76,9 @@ impl Known {
 #[derive(Debug, Default)]
 pub struct Listeners {
     known: FxHashMap<SocketId, Known>,
+    /// Where those that a pass saw listen, with their namespace: children from before we looked do
+    /// not name them.
+    by_address: FxHashMap<(u32, SocketAddr), SocketId>,
 }
 
 impl Listeners {
@@ -74,11 +86,11 @@ impl Listeners {
     pub fn of(&self, socket: &Socket) -> Option<&Known> {
         let by_id = socket.listener.and_then(|id| self.known.get(&id));
         by_id.or_else(|| {
-            self.known.values().find(|known| {
-                let ip = known.local.ip();
-                known.netns == socket.netns
-                    && known.local.port() == socket.local.port()
-                    && (ip == socket.local.ip() || ip.is_unspecified())
+            let port = socket.local.port();
+            let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+            std::iter::once(socket.local.ip()).chain(any).find_map(|ip| {
+                let id = self.by_address.get(&(socket.netns, SocketAddr::new(ip, port)))?;
+                self.known.get(id)
             })
         })
     }
@@ -146,11 +158,13 @@ impl Listeners {
             return;
         };
         let known = self.known.entry(id).or_insert_with(|| Known::new(&observation.socket));
+        self.by_address.insert((known.netns, known.local), id);
         if known.looked < pass_started {
             known.holders.clear();
         }
         known.looked = observation.at;
         known.queue = observation.queue;
+        known.waiters = observation.waiters.or(known.waiters);
         if let Some(holder) = observation.holder {
             known.holders.push(holder);
             known.holders.sort_unstable_by_key(|holder| (holder.process.pid, holder.fd));
@@ -175,6 +189,7 @@ impl Listeners {
     /// next of them.
     pub fn retain(&mut self, alive: &FxHashSet<SocketId>) {
         self.known.retain(|id, _| alive.contains(id));
+        self.by_address.retain(|_, id| alive.contains(id));
     }
 
     /// Whether an inherited owner can be named as it stands; if not, a pass is needed first.

@@ -9,11 +9,13 @@ use std::io;
 use rustc_hash::FxHashSet;
 
 use super::{
+    culprits::{Culprit, Culprits},
     filter::Filter,
     finding::{Finding, Status},
     input::{Input, Observation, Scope, Transition},
-    linger::LingerTable,
+    linger::{Context, LingerTable},
     listeners::Listeners,
+    names::Names,
     record::{Lost, Record, Sink, Summary},
     settle::Settler,
     socket::{How, Socket, SocketId},
@@ -35,6 +37,9 @@ pub struct Rules {
     pub include_half_open: bool,
 }
 
+/// How long what a process did may come in after its end.
+const LAST_WORDS: Nanos = Nanos(2_000_000_000);
+
 /// The machine that both sources drive.
 pub struct Pipeline<'a> {
     rules: Rules,
@@ -48,6 +53,10 @@ pub struct Pipeline<'a> {
     listeners: Listeners,
     lingering: LingerTable,
     settler: Settler,
+    names: Names,
+    culprits: Culprits,
+    /// Followed processes that have ended; what they did last may still come in.
+    ended: Vec<(Timestamp, u32)>,
     totals: Summary,
     lost_since_pass: bool,
     sink: &'a mut dyn Sink,
@@ -67,6 +76,9 @@ impl<'a> Pipeline<'a> {
             table: SocketTable::default(),
             listeners: Listeners::default(),
             settler: Settler::default(),
+            names: Names::default(),
+            culprits: Culprits::default(),
+            ended: Vec::new(),
             totals: Summary::default(),
             lost_since_pass: false,
             sink,
@@ -95,15 +107,28 @@ impl<'a> Pipeline<'a> {
             Input::Lost { at, count } => {
                 self.totals.lost += count;
                 self.lost_since_pass = true;
+                self.table.lost(at);
                 let lost = Lost { at, count, total: self.totals.lost };
                 self.sink.record(&self.clock, &Record::Lost(lost))?;
             }
             Input::Running { pid, .. } => self.listeners.running(pid),
-            Input::Exited { pid, .. } => self.listeners.exited(pid),
+            Input::Exited { at, pid } => {
+                self.listeners.exited(pid);
+                self.names.exited(pid);
+                if self.rules.filter.follow {
+                    self.ended.push((at, pid));
+                }
+            }
+            Input::Process(facts) => self.names.learn(facts),
+            Input::Namespace { inode, name, .. } => self.names.name(inode, name),
+            Input::Followed { pid, .. } => {
+                self.rules.filter.pids.insert(pid);
+                self.ended.retain(|&(_, ended)| ended != pid);
+            }
             Input::End { .. } => {}
             Input::PassFailed { .. } => {
                 for finding in self.lingering.give_up() {
-                    self.show(&finding)?;
+                    self.show(finding)?;
                 }
             }
         }
@@ -143,6 +168,19 @@ impl<'a> Pipeline<'a> {
         self.listeners.processes()
     }
 
+    /// Processes of what is due that should say what they do, before the present pass ends. Those
+    /// of most sockets come first.
+    pub fn wants_processes(&self) -> Vec<u32> {
+        let mut pids = self.lingering.due_processes(&self.listeners);
+        pids.retain(|&pid| self.names.wants(pid, self.now));
+        pids
+    }
+
+    /// The groups of all open findings, what hurts most first.
+    pub fn culprits(&self) -> Vec<Culprit> {
+        self.culprits.all(self.now)
+    }
+
     /// Processes that are said to hold a listener and of which it is not known that they live.
     pub fn claimed(&self) -> impl Iterator<Item = u32> {
         self.listeners.claimed()
@@ -160,6 +198,9 @@ impl<'a> Pipeline<'a> {
         self.totals.now = self.table.now();
         self.totals.evicted = self.table.evicted;
         self.totals.unclaimed = self.settler.overflowed;
+        for culprit in self.culprits() {
+            self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
+        }
         self.sink.record(&self.clock, &Record::Summary(&self.totals))?;
         self.sink.flush()?;
         Ok(self.totals)
@@ -169,6 +210,16 @@ impl<'a> Pipeline<'a> {
         self.started.get_or_insert(to);
         self.now = self.now.max(to);
         self.lingering.advance(self.now);
+        if self.rules.filter.follow {
+            let (now, pids) = (self.now, &mut self.rules.filter.pids);
+            self.ended.retain(|&(at, pid)| {
+                let recent = now.since(at) < LAST_WORDS;
+                if !recent {
+                    pids.remove(&pid);
+                }
+                recent
+            });
+        }
     }
 
     fn transition(&mut self, mut transition: Transition) -> io::Result<()> {
@@ -189,28 +240,31 @@ impl<'a> Pipeline<'a> {
         };
         if !self.rules.findings_only && self.rules.filter.accepts_transition(&transition) {
             let ready = self.settler.push(&self.rules.filter, transition);
-            self.show_transitions(&ready)?;
+            self.show_transitions(ready)?;
         }
         if transition.new == State::Close
             && let Some(id) = transition.socket.id
         {
             self.table.forget(id);
         }
-        finding.map_or(Ok(()), |finding| self.show(&finding))
+        finding.map_or(Ok(()), |finding| self.show(finding))
     }
 
-    fn show_transitions(&mut self, transitions: &[Transition]) -> io::Result<()> {
-        for transition in transitions {
+    fn show_transitions(&mut self, transitions: Vec<Transition>) -> io::Result<()> {
+        for mut transition in transitions {
+            transition.socket.uncertain = self.table.has_gap(&transition);
             self.totals.transitions += 1;
-            self.totals.sockets += u64::from(self.table.apply(transition));
+            self.totals.uncertain += u64::from(transition.socket.uncertain);
+            self.totals.sockets += u64::from(self.table.apply(&transition));
             *self.totals.entered.entry(transition.new).or_default() += 1;
-            self.sink.record(&self.clock, &Record::Transition(transition))?;
+            self.sink.record(&self.clock, &Record::Transition(&transition))?;
         }
         Ok(())
     }
 
     fn observed(&mut self, observation: &Observation) -> io::Result<()> {
         let pass_started = self.pass.map_or(self.now, |(started, _)| started);
+        self.names.observe(observation);
         let filter = &self.rules.filter;
         let accepted = filter.accepts(&observation.socket, observation.state);
         let scope = self.pass.map(|(_, scope)| scope);
@@ -224,7 +278,7 @@ impl<'a> Pipeline<'a> {
         let watched = self.settler.is_watched(filter, &observation.socket)
             || observation.holder.is_some_and(|holder| filter.pids.contains(&holder.process.pid));
         let ready = self.settler.observe(&self.rules.filter, observation);
-        self.show_transitions(&ready)?;
+        self.show_transitions(ready)?;
         if accepted && watched && !self.rules.findings_only {
             self.table.observe(observation);
         }
@@ -244,18 +298,37 @@ impl<'a> Pipeline<'a> {
             self.lost_since_pass = false;
         }
         if scope != Scope::Watched {
-            for finding in self.lingering.confirm(started, &self.listeners) {
-                self.show(&finding)?;
+            self.confirm(started)?;
+            for culprit in self.culprits.news(self.now) {
+                self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
             }
+            self.names.forget(self.now);
         }
         Ok(())
     }
 
-    fn show(&mut self, finding: &Finding) -> io::Result<()> {
+    fn confirm(&mut self, started: Timestamp) -> io::Result<()> {
+        let mut shown = Ok(());
+        // Out of `self` for the while, as showing a finding takes the rest of it.
+        let mut lingering = std::mem::take(&mut self.lingering);
+        let (listeners, names) =
+            (std::mem::take(&mut self.listeners), std::mem::take(&mut self.names));
+        let context = Context { listeners: &listeners, names: &names, started };
+        lingering.confirm(&context, |finding| {
+            if shown.is_ok() {
+                shown = self.show(finding);
+            }
+        });
+        (self.lingering, self.listeners, self.names) = (lingering, listeners, names);
+        shown
+    }
+
+    fn show(&mut self, mut finding: Finding) -> io::Result<()> {
         let wanted = self.rules.filter.accepts(&finding.socket, finding.state);
-        if !wanted || !self.is_about_watched(finding) {
+        if !wanted || !self.is_about_watched(&finding) {
             return Ok(());
         }
+        finding.socket.uncertain = finding.socket.id.is_some_and(|id| self.table.is_uncertain(id));
         match finding.status {
             Status::Open => {
                 match finding.verdict {
@@ -268,7 +341,8 @@ impl<'a> Pipeline<'a> {
             Status::Still => {}
             Status::Ended => self.totals.ended += 1,
         }
-        self.sink.record(&self.clock, &Record::Finding(finding))
+        self.culprits.apply(&finding, self.now);
+        self.sink.record(&self.clock, &Record::Finding(&finding))
     }
 
     /// A finding is a watched process's if it owns or holds the socket, or listens for it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    culprits::Culprit,
     finding::{Finding, Verdict},
     input::Transition,
     socket::Process,
@@ -17,6 +18,8 @@ pub enum Record<'a> {
     Transition(&'a Transition),
     /// A conclusion.
     Finding(&'a Finding),
+    /// Findings that have something in common, so far.
+    Culprit(&'a Culprit),
     /// Transitions were lost.
     Lost(Lost),
     /// The last record of a run.
@@ -59,6 +62,8 @@ pub struct Summary {
     pub owners: BTreeMap<Option<Process>, u64>,
     /// Transitions lost.
     pub lost: u64,
+    /// Transitions shown whose socket's path has a gap.
+    pub uncertain: u64,
     /// Sockets not tracked because the table was full.
     pub evicted: u64,
     /// Transitions that waited for somebody to claim them and found no room.

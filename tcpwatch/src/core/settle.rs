@@ -40,7 +40,7 @@ pub struct Settler {
 impl Settler {
     /// Takes a transition and returns what can be shown now, in order.
     pub fn push(&mut self, filter: &Filter, transition: Transition) -> Vec<Transition> {
-        if filter.pids.is_empty() {
+        if filter.watches_all() {
             return vec![transition];
         }
         let Some(id) = transition.socket.id else { return Vec::new() };
@@ -115,7 +115,7 @@ impl Settler {
 
     /// Whether a socket is known to be a watched process's.
     pub fn is_watched(&self, filter: &Filter, socket: &Socket) -> bool {
-        filter.pids.is_empty()
+        filter.watches_all()
             || socket.watched
             || socket.id.is_some_and(|id| self.watched.contains(&id))
             || socket.owner.is_some_and(|owner| filter.pids.contains(&owner.process.pid))

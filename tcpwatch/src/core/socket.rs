@@ -161,6 +161,8 @@ pub struct Socket {
     pub tcp: Option<TcpInfo>,
     /// Pending error, an errno.
     pub error: u32,
+    /// Transitions of this socket were lost: what is known of it has a gap.
+    pub uncertain: bool,
 }
 
 impl Socket {

@@ -11,6 +11,7 @@ use super::{
     input::{Observation, Transition},
     socket::SocketId,
     state::State,
+    time::Timestamp,
 };
 
 /// Sockets tracked at most. Beyond it new ones are not tracked, and that is counted.
@@ -26,6 +27,8 @@ pub struct SocketTable {
     /// Sockets not tracked because the table was full.
     pub evicted: u64,
     after_sweep: usize,
+    /// Transitions were lost before this.
+    lost: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,8 @@ struct Tracked {
     state: State,
     /// One of its transitions was shown, or it was only seen by a pass.
     shown: bool,
+    /// A transition of it was lost.
+    gap: bool,
 }
 
 impl SocketTable {
@@ -42,7 +47,8 @@ impl SocketTable {
         let before = if transition.new == State::Close {
             self.remove(id)
         } else {
-            self.put(id, transition.new, true)
+            let gap = self.has_gap(transition);
+            self.put(id, Tracked { state: transition.new, shown: true, gap })
         };
         before.is_none_or(|tracked| !tracked.shown)
     }
@@ -52,9 +58,37 @@ impl SocketTable {
         if let Some(id) = observation.socket.id
             && observation.state != State::Close
         {
-            let shown = self.sockets.get(&id).is_some_and(|tracked| tracked.shown);
-            self.put(id, observation.state, shown);
+            let before = self.sockets.get(&id).copied();
+            let missed = before.is_none_or(|tracked| tracked.state != observation.state)
+                && self.may_be_lost(observation.entered);
+            let shown = before.is_some_and(|tracked| tracked.shown);
+            let gap = missed || before.is_some_and(|tracked| tracked.gap);
+            self.put(id, Tracked { state: observation.state, shown, gap });
         }
+    }
+
+    /// Notes that transitions were lost before `at`.
+    pub fn lost(&mut self, at: Timestamp) {
+        self.lost = Some(at);
+    }
+
+    /// Whether a socket's path has a gap: the change before this one is not the last that was seen,
+    /// and was made when some were lost.
+    pub fn has_gap(&self, transition: &Transition) -> bool {
+        let before = transition.socket.id.and_then(|id| self.sockets.get(&id));
+        match before {
+            Some(tracked) if tracked.gap || tracked.state == transition.old => tracked.gap,
+            _ => self.may_be_lost(transition.entered),
+        }
+    }
+
+    /// Whether a socket is known to have a gap.
+    pub fn is_uncertain(&self, id: SocketId) -> bool {
+        self.sockets.get(&id).is_some_and(|tracked| tracked.gap)
+    }
+
+    fn may_be_lost(&self, changed: Option<Timestamp>) -> bool {
+        self.lost.zip(changed).is_some_and(|(lost, changed)| changed <= lost)
     }
 
     /// Forgets a socket whose end is not shown.
@@ -95,13 +129,13 @@ impl SocketTable {
             .collect()
     }
 
-    fn put(&mut self, id: SocketId, state: State, shown: bool) -> Option<Tracked> {
+    fn put(&mut self, id: SocketId, tracked: Tracked) -> Option<Tracked> {
         if self.sockets.len() >= MOST_TRACKED && !self.sockets.contains_key(&id) {
             self.evicted += 1;
             return None;
         }
-        let previous = self.sockets.insert(id, Tracked { state, shown });
-        self.counts[usize::from(state.number())] += 1;
+        let previous = self.sockets.insert(id, tracked);
+        self.counts[usize::from(tracked.state.number())] += 1;
         if let Some(previous) = previous {
             self.leave(previous.state);
         }

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use rustc_hash::FxHashMap;
+
 const MAGIC: u16 = 0xeb9f;
 const INT: u32 = 1;
 const PTR: u32 = 2;
@@ -92,6 +94,30 @@ impl Btf {
                 + trailing(kind(info), vlen(info)).ok_or("it has a kind of type we do not know")?;
         }
         Ok(Self { data, types, strings })
+    }
+
+    /// Where the structs of these names are, found in one go: there are some hundred thousand types.
+    pub fn structs<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> FxHashMap<&'n str, Vec<u32>> {
+        let mut found: FxHashMap<&str, Vec<u32>> = names.map(|name| (name, Vec::new())).collect();
+        for id in 1..=u32::try_from(self.types.len()).unwrap_or(u32::MAX) {
+            let name = self
+                .info(id)
+                .filter(|&info| kind(info) == STRUCT)
+                .and_then(|_| word(&self.data, self.at(id)?))
+                .and_then(|at| std::str::from_utf8(self.string(at)).ok());
+            if let Some(ids) = name.and_then(|name| found.get_mut(name)) {
+                ids.push(id);
+            }
+        }
+        found
+    }
+
+    /// The member at `path` of one of these structs.
+    pub fn member_of(&self, structs: &[u32], path: &str) -> Option<Member> {
+        structs.iter().find_map(|&id| self.walk(id, path))
     }
 
     /// The member at `path` of a struct: names separated by dots; anonymous members are looked

@@ -5,7 +5,7 @@ use tcpwatch_common::{FIELD_COUNT, FIELDS, Field, FieldSpec, MISSING, Need};
 use super::btf::Btf;
 
 /// Under this lockdown a program that calls `bpf_probe_read_kernel` is refused
-/// (`kernel/trace/bpf_trace.c`). Only the inode, on kernels before 6.18, needs the call.
+/// (`kernel/trace/bpf_trace.c`). The wait queue needs the call, and the inode before 6.18.
 fn lockdown_forbids_probe_reads() -> bool {
     std::fs::read_to_string("/sys/kernel/security/lockdown")
         .is_ok_and(|text| text.contains("[confidentiality]"))
@@ -21,14 +21,17 @@ impl Layout {
     /// Looks every field up. One of another size than expected counts as missing: reading it
     /// would yield garbage.
     pub fn find(btf: &Btf) -> Self {
+        let structs = btf.structs(FIELDS.iter().map(|spec| spec.structure));
         let offsets = FIELDS.map(|spec| {
-            btf.member(spec.structure, spec.path)
+            btf.member_of(&structs[spec.structure], spec.path)
                 .filter(|member| member.size == spec.size)
                 .map_or(MISSING, |member| member.offset)
         });
         let mut layout = Self { offsets };
         if lockdown_forbids_probe_reads() {
-            layout.offsets[Field::SocketInode as usize] = MISSING;
+            for field in [Field::SocketInode, Field::WaitQueue] {
+                layout.offsets[field as usize] = MISSING;
+            }
         }
         layout
     }

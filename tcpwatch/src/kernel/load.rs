@@ -36,6 +36,8 @@ pub struct Plan {
     pub ring_bytes: u32,
     /// Use `fexit/inet_csk_accept` if the kernel allows it.
     pub exact_accept: bool,
+    /// Follow the children of this process.
+    pub follow_from: Option<u32>,
 }
 
 /// How acceptors are known.
@@ -62,10 +64,10 @@ pub struct Kernel {
 impl Kernel {
     /// Loads and attaches. The iterators and the ring are handed out once.
     pub fn attach(plan: &Plan) -> Result<(Self, RingBuf<MapData>, Passes)> {
-        let (mut ebpf, btf, layout) = load(plan)?;
+        let (mut ebpf, btf, layout) = load(plan, false)?;
         let logger = aya_log::EbpfLogger::init(&mut ebpf).ok();
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
-        let passes = prepare_passes(&mut ebpf, &types)?;
+        let passes = prepare_passes(&mut ebpf, &types, false)?;
         let accept = if plan.exact_accept {
             attach_accept(&mut ebpf, &types, &btf)
         } else {
@@ -106,13 +108,18 @@ impl Kernel {
 
 /// Only what a look takes: no transition is traced.
 pub fn look(plan: &Plan) -> Result<Passes> {
-    let (mut ebpf, _, _) = load(plan)?;
-    let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
-    prepare_passes(&mut ebpf, &types)
+    // It takes as long as the loader, which reads them again for itself.
+    let types = std::thread::spawn(aya::Btf::from_sys_fs);
+    let (mut ebpf, _, _) = load(plan, true)?;
+    let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
+    let types = types.context("read the kernel's BTF")?;
+    prepare_passes(&mut ebpf, &types, true)
 }
 
 /// The object with its constants and sets filled in; no program is loaded yet.
-fn load(plan: &Plan) -> Result<(Ebpf, Btf, Layout)> {
+fn load(plan: &Plan, look_only: bool) -> Result<(Ebpf, Btf, Layout)> {
+    // Reading the kernel's types takes most of the time here, and the loader reads them, too.
+    let loader = std::thread::spawn(EbpfLoader::new);
     let btf = Btf::read(Path::new(VMLINUX)).context(
         "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF",
     )?;
@@ -126,8 +133,9 @@ fn load(plan: &Plan) -> Result<(Ebpf, Btf, Layout)> {
             spec.size
         );
     }
-    let settings = settings(plan)?;
-    let mut ebpf = EbpfLoader::new()
+    let settings = settings(plan, look_only)?;
+    let mut loader = loader.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
+    let mut ebpf = loader
         .override_global(name::OFFSETS, &layout.offsets[..], true)
         .override_global(name::SETTINGS, &settings[..], true)
         .map_max_entries(name::EVENTS, plan.ring_bytes)
@@ -165,10 +173,10 @@ fn require(btf: &Btf) -> Result<()> {
     Ok(())
 }
 
-fn settings(plan: &Plan) -> Result<[u32; SETTING_COUNT]> {
+fn settings(plan: &Plan, look_only: bool) -> Result<[u32; SETTING_COUNT]> {
     let filter = &plan.filter;
     let flags = [
-        (!filter.pids.is_empty(), filter::PID),
+        (!filter.watches_all(), filter::PID),
         (!filter.local_ports.is_empty(), filter::LOCAL_PORT),
         (!filter.remote_ports.is_empty(), filter::REMOTE_PORT),
         (filter.family == Some(4), filter::V4),
@@ -183,6 +191,8 @@ fn settings(plan: &Plan) -> Result<[u32; SETTING_COUNT]> {
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("count the CPUs")?;
     settings[Setting::Cpus as usize] = u32::try_from(cpus).unwrap_or(1);
     settings[Setting::WakeAbove as usize] = plan.ring_bytes / 4;
+    settings[Setting::LookOnly as usize] = u32::from(look_only);
+    settings[Setting::FollowFrom as usize] = plan.follow_from.unwrap_or(0);
     Ok(settings)
 }
 
@@ -217,7 +227,7 @@ fn fill_sets(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
     Ok(())
 }
 
-fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
+fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf, look_only: bool) -> Result<Passes> {
     let task_file: &mut Iter = program(ebpf, name::PROG_TASK_FILE)?;
     task_file
         .load("task_file", types)
@@ -225,15 +235,19 @@ fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         .context("the kernel refuses the task_file iterator")?;
     let task_file = sys::link_iterator(task_file.fd()?.as_fd(), None)
         .context("attach the task_file iterator")?;
+    let storage = if look_only { None } else { remembered(ebpf, types)? };
+    let tcp = optional_iterator(ebpf, types, name::PROG_TCP, "tcp", None);
+    let settings = Array::try_from(take(ebpf, name::PASS)?)?;
+    Ok(Passes { task_file, storage, tcp, settings, closed: FxHashSet::default(), number: 0 })
+}
+
+/// The iterator over what we remember.
+fn remembered(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Option<OwnedFd>> {
     let sockets = match map(ebpf, name::SOCKETS)? {
         aya::maps::Map::SkStorage(data) => data.fd().as_fd().as_raw_fd().unsigned_abs(),
         other => bail!("map {} is not socket storage but {other:?}", name::SOCKETS),
     };
-    let storage =
-        optional_iterator(ebpf, types, name::PROG_STORAGE, "bpf_sk_storage_map", Some(sockets));
-    let tcp = optional_iterator(ebpf, types, name::PROG_TCP, "tcp", None);
-    let settings = Array::try_from(take(ebpf, name::PASS)?)?;
-    Ok(Passes { task_file, storage, tcp, settings, closed: FxHashSet::default() })
+    Ok(optional_iterator(ebpf, types, name::PROG_STORAGE, "bpf_sk_storage_map", Some(sockets)))
 }
 
 /// An iterator without which something stays unseen, but nothing is wrong.

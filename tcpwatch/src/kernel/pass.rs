@@ -1,7 +1,6 @@
 //! Iterator passes: one look at every socket of the host.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
     os::{
@@ -11,7 +10,7 @@ use std::{
 };
 
 use aya::maps::{Array, MapData};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tcpwatch_common::{PassSetting, RawObserved};
 
@@ -35,43 +34,66 @@ pub struct Passes {
     pub(super) settings: Array<MapData, u32>,
     /// Namespaces that a pass could not enter; said once.
     pub(super) closed: FxHashSet<u32>,
+    /// Number of the last pass.
+    pub(super) number: u32,
 }
 
+/// Bytes taken from the kernel at once: what fits the cache.
+const BUFFER: usize = 256 << 10;
+const RECORD: usize = size_of::<RawObserved>();
+
 impl Passes {
-    /// Runs one pass. Sockets with an fd come once per holder, those that nobody holds once.
+    /// Runs one pass, in order of time. Sockets with an fd come once per holder, those that nobody
+    /// holds at least once.
     ///
     /// A pass over everything also takes in what we do not remember yet: sockets in accept
     /// queues, namespace by namespace.
-    pub fn run(&mut self, scope: Scope) -> io::Result<Vec<Observation>> {
-        self.run_with(scope, scope_states(scope))
+    pub fn run(&mut self, scope: Scope, take: impl FnMut(Observation)) -> io::Result<()> {
+        self.run_with(scope, scope_states(scope), take)
     }
 
     /// A pass over everything, `TIME_WAIT` included: those have no process, no socket id, and may
     /// be many.
-    pub fn run_with_time_wait(&mut self) -> io::Result<Vec<Observation>> {
-        self.run_with(Scope::Everything, u32::MAX)
+    pub fn run_with_time_wait(&mut self, take: impl FnMut(Observation)) -> io::Result<()> {
+        self.run_with(Scope::Everything, u32::MAX, take)
     }
 
-    fn run_with(&mut self, scope: Scope, states: u32) -> io::Result<Vec<Observation>> {
+    fn run_with(
+        &mut self,
+        scope: Scope,
+        states: u32,
+        mut take: impl FnMut(Observation),
+    ) -> io::Result<()> {
+        // 0 is what the kernel program remembers of a socket that no pass has seen.
+        self.number = self.number.wrapping_add(1).max(1);
+        self.set(PassSetting::Number, self.number)?;
         self.set(PassSetting::States, states)?;
         self.set(PassSetting::PidsOnly, u32::from(scope == Scope::Watched))?;
-        let mut observations = read(&self.task_file)?;
+        let mut inhabitants = FxHashMap::default();
+        let all = scope == Scope::Everything;
+        let own = own_namespace();
+        if all {
+            inhabitants.insert(own, std::process::id());
+        }
+        read(&self.task_file, |seen| {
+            if let Some(holder) = seen.holder
+                && (all || seen.queue.0 > 0)
+            {
+                inhabitants.insert(seen.socket.netns, holder.process.pid);
+            }
+            take(seen);
+        })?;
         if scope == Scope::Watched {
-            return Ok(observations);
+            return Ok(());
         }
-        let mut known: FxHashSet<_> =
-            observations.iter().filter_map(|seen| seen.socket.id).collect();
-        let mut without_fd = match &self.storage {
-            Some(storage) => read(storage)?,
-            None => Vec::new(),
-        };
-        if scope == Scope::Everything {
-            without_fd.extend(self.namespaces(&observations)?);
+        if let Some(storage) = &self.storage {
+            read(storage, &mut take)?;
         }
-        observations.extend(
-            without_fd.into_iter().filter(|seen| seen.socket.id.is_none_or(|id| known.insert(id))),
-        );
-        Ok(observations)
+        // Nothing is remembered where one look is all: then an accept queue leads to its sockets.
+        if all || self.storage.is_none() {
+            self.namespaces(own, &inhabitants, &mut take)?;
+        }
+        Ok(())
     }
 
     /// Whether sockets that nobody holds can be found.
@@ -85,26 +107,34 @@ impl Passes {
 
     /// Sockets without a file in our own namespace and, where we may enter them, in those of the
     /// holders just seen.
-    fn namespaces(&mut self, seen: &[Observation]) -> io::Result<Vec<Observation>> {
-        let Some(tcp) = &self.tcp else { return Ok(Vec::new()) };
-        let mut all = read(tcp)?;
-        let own = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
-        let others: BTreeMap<u32, u32> = seen
-            .iter()
-            .filter(|seen| u64::from(seen.socket.netns) != own)
-            .filter_map(|seen| Some((seen.socket.netns, seen.holder?.process.pid)))
-            .collect();
-        for (netns, pid) in others {
+    fn namespaces(
+        &mut self,
+        own: u32,
+        inhabitants: &FxHashMap<u32, u32>,
+        take: &mut impl FnMut(Observation),
+    ) -> io::Result<()> {
+        let Some(tcp) = &self.tcp else { return Ok(()) };
+        for (&netns, &pid) in inhabitants {
+            if netns == own {
+                read(tcp, &mut *take)?;
+                continue;
+            }
             match read_in(tcp, pid) {
-                Ok(found) => all.extend(found),
+                Ok(found) => found.into_iter().for_each(&mut *take),
                 Err(error) if self.closed.insert(netns) => log::warn!(
                     "cannot look into network namespace {netns} for connections that nobody has accepted ({error}); it takes CAP_SYS_ADMIN"
                 ),
                 Err(_) => {}
             }
         }
-        Ok(all)
+        Ok(())
     }
+}
+
+/// The inode of this thread's network namespace.
+fn own_namespace() -> u32 {
+    let file = std::fs::metadata("/proc/thread-self/ns/net");
+    file.ok().and_then(|file| file.ino().try_into().ok()).unwrap_or(0)
 }
 
 /// Runs the iterator in the network namespace of a process, on a thread of its own.
@@ -113,24 +143,33 @@ fn read_in(link: &OwnedFd, pid: u32) -> io::Result<Vec<Observation>> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            read(link)
+            let mut found = Vec::new();
+            read(link, |seen| found.push(seen))?;
+            Ok(found)
         });
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     })
 }
 
-fn read(link: &OwnedFd) -> io::Result<Vec<Observation>> {
-    let mut bytes = Vec::new();
+/// Runs the iterator to its end. The kernel hands out whole records.
+fn read(link: &OwnedFd, mut take: impl FnMut(Observation)) -> io::Result<()> {
     let mut file = sys::start_iterator(link)?;
-    // After a million objects without output the kernel says EAGAIN and wants to be asked again
-    // (`kernel/bpf/bpf_iter.c`: `MAX_ITER_OBJECTS`).
-    while let Err(error) = file.read_to_end(&mut bytes) {
-        if error.kind() != io::ErrorKind::WouldBlock {
-            return Err(error);
+    let mut buffer = vec![0; BUFFER / RECORD * RECORD];
+    let mut filled = 0;
+    loop {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => return Ok(()),
+            Ok(bytes) => filled += bytes,
+            // After a million objects without output the kernel wants to be asked again
+            // (`kernel/bpf/bpf_iter.c`: `MAX_ITER_OBJECTS`).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
         }
+        let whole = filled / RECORD * RECORD;
+        for record in buffer[..whole].chunks_exact(RECORD) {
+            take(decode::observation(record).map_err(io::Error::other)?);
+        }
+        buffer.copy_within(whole..filled, 0);
+        filled -= whole;
     }
-    bytes
-        .chunks(size_of::<RawObserved>())
-        .map(|record| decode::observation(record).map_err(io::Error::other))
-        .collect()
 }

@@ -84,7 +84,7 @@ impl<W: Write> Sink for CsvSink<W> {
                 let row = identity("finding", clock, f.at, &f.socket);
                 self.out.write_record(row.into_iter().chain(finding(f)))?;
             }
-            Record::Lost(_) | Record::Summary(_) => {}
+            Record::Culprit(_) | Record::Lost(_) | Record::Summary(_) => {}
         }
         Ok(())
     }

@@ -13,7 +13,7 @@
 //!  "old":"ESTABLISHED","new":"CLOSE_WAIT","in_state_ns":1000,"lifetime_ns":null,
 //!  "owner":{"pid":4242,"comm":"python3","how":"fd"},"uid":0,"cgroup":1,
 //!  "role":"server","by":null,"bytes_received":5,"bytes_acked":0,"unread":1,"unsent":0,
-//!  "srtt_us":40,"retransmits":0,"error":0}
+//!  "srtt_us":40,"retransmits":0,"error":0,"uncertain":false}
 //! ```
 //!
 //! - `transition`: `lifetime_ns` only at `new` = `CLOSE`; `by` is the process that made the
@@ -22,17 +22,31 @@
 //!   means that the process holds the listener and a worker may have accepted the connection.
 //! - `finding`: the identity fields of a transition and `verdict` (one of the seven, `null` when
 //!   no pass could confirm it), `status` (`open`, `still`, `ended`), `state`, `linger_ns`,
-//!   `linger_at_least`, `unread`, `unsent`, `role`, `holders` (`pid`, `comm`, `fd`), `listener`
-//!   (for `never-accepted`: `local`, `holders`, `queue_len`, `queue_limit`), `ended` (`how`:
-//!   `closed`, `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
-//!   `gone`; `by`), `same_owner` (open findings of this owner) and `summary`, one sentence. `ts` is
-//!   the deadline that passed, or the moment it ended.
-//! - `lost`: `count` more transitions never reached us, `total` so far.
-//! - `culprit` (of `tcpwatch leaks`): findings that share owner, verdict, role and `end` (the
-//!   remote end of clients, the local end of servers): `count`, `share` of all, `oldest_ns`,
-//!   `p50_ns`, `p99_ns`, `at_least`, `fds` in use and `fd_limit` of the process.
+//!   `linger_at_least` and `linger_at_most_ns` (a bound, where TCP's own times give one), `unread`,
+//!   `unsent`, `role`, `holders` (`pid`, `comm`, `fd`), `listener` (for `never-accepted`: `local`,
+//!   `holders`, `queue_len`, `queue_limit`, `waiters`), `ended` (`how`: `closed`, `exited`,
+//!   `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`, `gone`; `by`),
+//!   `same_owner` (open findings of this owner), `netns_name`, `inode`, `evidence`, `process` and
+//!   `summary`, one sentence. `ts` is the deadline that passed, or the moment it ended.
+//!   - `evidence`: `waiters` (`waiting`: `nobody`, `epoll-level`, `epoll-edge`, `epoll-disarmed`,
+//!     `epoll-not-reading`, `blocked` or `polled`; `epoll`, `blocked` and `polled` count them;
+//!     `epoll_events` without `EPOLL`), `opener`, the times since the last ACK and data, `keepalive`,
+//!     `send_window` (what the peer takes), counters, `error` (an errno).
+//!   - `process` (who holds the socket, or the listener): `cgroup_path`, `container` (`id`,
+//!     `runtime`, `pod_uid`), `fds` in use and `fd_limit`, `stopped`, `threads` (`count`, `state`,
+//!     `wait`: the kernel function), `threads_unseen`.
+//! - `lost`: `count` more transitions never reached us, `total` so far. A transition or finding with
+//!   `uncertain` is of a socket some of whose transitions were lost: its path has a gap, its times
+//!   are still the kernel's.
+//! - `culprit`: open findings that share owner, verdict, role and `end` (the remote end of clients,
+//!   the local end of servers): `count`, `share` of all, `oldest_ns`, `p50_ns`, `p99_ns`,
+//!   `at_least`, `growth_per_minute` (`null` unless it grows), `fds` in use and `fd_limit` of the
+//!   process, `reaches_limit_in_ns`, `example` (the oldest's `socket`) and its `summary`. Live, when a
+//!   group reaches ten, when it has doubled, while it grows once a minute, and at the end.
 //! - `summary`: the last line. `entered` and `now` are counts per state, `verdicts` per verdict,
 //!   `owners` a list of `pid`, `comm` and `findings`.
+
+mod finding;
 
 use std::{
     io::{self, Write},
@@ -41,13 +55,12 @@ use std::{
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::rfc3339;
+use self::finding::FindingLine;
+use super::{culprit::CulpritLine, rfc3339};
 use crate::core::{
-    advice,
-    finding::{Ending, Finding, Listener},
     input::Transition,
     record::{Lost, Record, Sink, Summary},
-    socket::{Holder, Owner, Process, Socket},
+    socket::{Owner, Process, Socket},
     state::State,
     time::{ClockMark, Timestamp},
 };
@@ -63,8 +76,7 @@ impl<W: Write> JsonSink<W> {
         Self { out }
     }
 
-    /// Writes any value as a line of its own.
-    pub(crate) fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
+    fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, value)?;
         self.out.write_all(b"\n")
     }
@@ -75,6 +87,7 @@ impl<W: Write> Sink for JsonSink<W> {
         match record {
             Record::Transition(transition) => self.line(&TransitionLine::new(clock, transition)),
             Record::Finding(finding) => self.line(&FindingLine::new(clock, finding)),
+            Record::Culprit(culprit) => self.line(&CulpritLine::new(clock, culprit)),
             Record::Lost(lost) => self.line(&LostLine::new(clock, lost)),
             Record::Summary(summary) => self.line(&SummaryLine::new(clock, summary)),
         }
@@ -157,19 +170,6 @@ impl From<Process> for ProcessField {
 }
 
 #[derive(Serialize)]
-struct HolderField {
-    pid: u32,
-    comm: String,
-    fd: u32,
-}
-
-impl From<&Holder> for HolderField {
-    fn from(holder: &Holder) -> Self {
-        Self { pid: holder.process.pid, comm: holder.process.comm.to_string(), fd: holder.fd }
-    }
-}
-
-#[derive(Serialize)]
 struct TransitionLine {
     r#type: &'static str,
     ts: String,
@@ -188,6 +188,7 @@ struct TransitionLine {
     srtt_us: Option<u32>,
     retransmits: Option<u32>,
     error: u32,
+    uncertain: bool,
 }
 
 impl TransitionLine {
@@ -210,81 +211,7 @@ impl TransitionLine {
             srtt_us: tcp.map(|tcp| tcp.srtt_us),
             retransmits: tcp.map(|tcp| tcp.retransmits),
             error: t.socket.error,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct FindingLine {
-    r#type: &'static str,
-    ts: String,
-    mono_ns: u64,
-    #[serde(flatten)]
-    identity: Identity,
-    verdict: Option<&'static str>,
-    status: &'static str,
-    state: &'static str,
-    linger_ns: u64,
-    linger_at_least: bool,
-    unread: Option<u32>,
-    unsent: Option<u32>,
-    holders: Vec<HolderField>,
-    listener: Option<ListenerField>,
-    ended: Option<EndedField>,
-    same_owner: usize,
-    summary: String,
-}
-
-#[derive(Serialize)]
-struct ListenerField {
-    local: Endpoint,
-    holders: Vec<HolderField>,
-    queue_len: u32,
-    queue_limit: u32,
-}
-
-impl From<&Listener> for ListenerField {
-    fn from(listener: &Listener) -> Self {
-        Self {
-            local: listener.local.into(),
-            holders: listener.holders.iter().map(HolderField::from).collect(),
-            queue_len: listener.queue_len,
-            queue_limit: listener.queue_limit,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct EndedField {
-    how: &'static str,
-    by: Option<ProcessField>,
-}
-
-impl From<Ending> for EndedField {
-    fn from(ending: Ending) -> Self {
-        Self { how: ending.cause.word(), by: ending.by.map(ProcessField::from) }
-    }
-}
-
-impl FindingLine {
-    fn new(clock: &ClockMark, finding: &Finding) -> Self {
-        Self {
-            r#type: "finding",
-            ts: rfc3339(clock, finding.at),
-            mono_ns: finding.at.0,
-            identity: Identity::new(&finding.socket),
-            verdict: finding.verdict.map(crate::core::finding::Verdict::word),
-            status: finding.status.word(),
-            state: finding.state.name(),
-            linger_ns: finding.linger.0,
-            linger_at_least: finding.at_least,
-            unread: finding.socket.tcp.map(|tcp| tcp.unread),
-            unsent: finding.socket.tcp.map(|tcp| tcp.unsent),
-            holders: finding.holders.iter().map(HolderField::from).collect(),
-            listener: finding.listener.as_ref().map(ListenerField::from),
-            ended: finding.ending.map(EndedField::from),
-            same_owner: finding.same_owner,
-            summary: advice::summary(finding),
+            uncertain: t.socket.uncertain,
         }
     }
 }
@@ -321,6 +248,7 @@ struct SummaryLine {
     ended: u64,
     owners: Vec<OwnerCount>,
     lost: u64,
+    uncertain: u64,
     evicted: u64,
     unclaimed: u64,
 }
@@ -375,6 +303,7 @@ impl SummaryLine {
                 })
                 .collect(),
             lost: summary.lost,
+            uncertain: summary.uncertain,
             evicted: summary.evicted,
             unclaimed: summary.unclaimed,
         }

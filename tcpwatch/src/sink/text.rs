@@ -8,9 +8,11 @@ use std::{
     io::{self, Write},
 };
 
-use super::wall;
+use super::{culprit, wall};
 use crate::core::{
     advice,
+    culprits::{Culprit, WORTH_TELLING},
+    evidence,
     finding::{Finding, Status},
     input::Transition,
     record::{Lost, Record, Sink, Summary},
@@ -56,6 +58,8 @@ pub struct TextSink<W: Write> {
     columns: Columns,
     headed: bool,
     first: Option<Timestamp>,
+    /// Findings that were not shown one by one.
+    hidden: u64,
 }
 
 impl<W: Write> TextSink<W> {
@@ -68,7 +72,7 @@ impl<W: Write> TextSink<W> {
             () if room >= NORMAL_WIDTH => Columns::Normal,
             () => Columns::Compact,
         };
-        Self { out, style, columns, headed: false, first: None }
+        Self { out, style, columns, headed: false, first: None, hidden: 0 }
     }
 
     fn times(&mut self, clock: &ClockMark, at: Timestamp) -> String {
@@ -155,6 +159,9 @@ impl<W: Write> TextSink<W> {
     }
 
     fn finding(&mut self, clock: &ClockMark, f: &Finding) -> io::Result<()> {
+        if self.is_one_of_many(f) {
+            return Ok(());
+        }
         let (colour, word) = match f.status {
             Status::Open => ("1;31", "FINDING"),
             Status::Still => ("31", "STILL"),
@@ -172,6 +179,32 @@ impl<W: Write> TextSink<W> {
             writeln!(self.out, "{:INDENT$}{place}", "")?;
         }
         for line in wrap(&advice::summary(f), width.saturating_sub(INDENT)) {
+            writeln!(self.out, "{:INDENT$}{line}", "")?;
+        }
+        let seen = evidence::line(f);
+        if f.status == Status::Open && !seen.is_empty() {
+            for line in wrap(&format!("seen: {seen}"), width.saturating_sub(INDENT)) {
+                writeln!(self.out, "{:INDENT$}{line}", "")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where one owner has many, the culprit is shown, and each of them only with `--wide`.
+    fn is_one_of_many(&mut self, f: &Finding) -> bool {
+        let many = !self.style.wide && f.same_owner > WORTH_TELLING;
+        if many {
+            self.hidden += 1;
+        }
+        many
+    }
+
+    fn culprit(&mut self, clock: &ClockMark, c: &Culprit) -> io::Result<()> {
+        let time = time_of_day(clock, c.at);
+        let word = self.paint("1;35", "CULPRIT");
+        writeln!(self.out, "{time} {word} {} {}", c.count, culprit::title(c))?;
+        let width = self.style.width.unwrap_or(usize::MAX).saturating_sub(INDENT);
+        for line in wrap(&culprit::ages(c), width) {
             writeln!(self.out, "{:INDENT$}{line}", "")?;
         }
         Ok(())
@@ -193,8 +226,19 @@ impl<W: Write> Sink for TextSink<W> {
         match record {
             Record::Transition(transition) => self.transition(clock, transition),
             Record::Finding(finding) => self.finding(clock, finding),
+            Record::Culprit(culprit) => self.culprit(clock, culprit),
             Record::Lost(lost) => self.lost(lost),
-            Record::Summary(summary) => write_summary(&mut self.out, summary),
+            Record::Summary(summary) => {
+                write_summary(&mut self.out, summary)?;
+                if self.hidden > 0 {
+                    writeln!(
+                        self.out,
+                        "  {} lines about single findings were left out, as their owner has many; --wide or --json shows them",
+                        self.hidden
+                    )?;
+                }
+                Ok(())
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
     decode,
     exit::{Exit, say},
     kernel::{
-        clock,
+        clock, facts,
         load::{Kernel, Plan},
         pass::Passes,
         privilege,
@@ -42,6 +42,8 @@ const BATCH: usize = 16_384;
 const MOST_BATCHES: usize = 64;
 /// How long no pass is tried after one that failed.
 const REST_AFTER_FAILURE: Nanos = Nanos(10_000_000_000);
+/// Processes asked in one pass what they do.
+pub const MOST_PROCESSES: usize = 64;
 /// How often the wall clock is looked at again.
 const CLOCK_EVERY: Nanos = Nanos::SECOND;
 /// After a pass that took t, none is run for this many t: passes stay under 5 % of one core.
@@ -141,6 +143,7 @@ impl<'a> Watcher<'a> {
             batch: Vec::new(),
         };
         watcher.mark_clock()?;
+        watcher.name_namespaces()?;
         watcher.targets.retain(|&pid| {
             let alive = watcher.processes.add(pid);
             if !alive {
@@ -152,6 +155,14 @@ impl<'a> Watcher<'a> {
         watcher.watch_listening_processes()?;
         watcher.pipeline.flush()?;
         Ok(watcher)
+    }
+
+    fn name_namespaces(&mut self) -> Result<()> {
+        let at = self.pipeline.now();
+        for (inode, name) in facts::namespaces() {
+            self.pipeline.push(Input::Namespace { at, inode, name })?;
+        }
+        Ok(())
     }
 
     async fn watch(&mut self, stop: &mut Stop) -> Result<()> {
@@ -276,8 +287,9 @@ impl<'a> Watcher<'a> {
     /// fails is no reason to end: findings then say that nothing confirms them.
     fn pass(&mut self, scope: Scope) -> Result<()> {
         let started = clock::now();
-        let observations = match self.passes.run(scope) {
-            Ok(observations) => observations,
+        let mut observations = Vec::new();
+        match self.passes.run(scope, |seen| observations.push(seen)) {
+            Ok(()) => {}
             Err(error) => {
                 log::warn!("cannot look at open sockets: {error}");
                 self.push_batch_in_order(Vec::new())?;
@@ -285,9 +297,14 @@ impl<'a> Watcher<'a> {
                 self.rest_until = at + REST_AFTER_FAILURE;
                 return Ok(self.pipeline.push(Input::PassFailed { at })?);
             }
-        };
+        }
         self.pipeline.push(Input::PassBegin { at: started, scope })?;
         self.push_batch_in_order(observations)?;
+        for pid in self.pipeline.wants_processes().into_iter().take(MOST_PROCESSES) {
+            if let Some(facts) = facts::process(pid) {
+                self.pipeline.push(Input::Process(facts.into()))?;
+            }
+        }
         let at = clock::now();
         self.pipeline.push(Input::PassEnd { at })?;
         self.rest_until = at + Nanos(at.since(started).0.saturating_mul(REST_AFTER_PASS));

@@ -48,9 +48,17 @@ pub fn command(args: &StatesArgs) -> Outcome {
         anyhow::bail!(missing);
     }
     let filter = config::filter(&args.filter)?;
-    let plan =
-        Plan { filter: filter.clone(), findings_only: true, ring_bytes: RING, exact_accept: false };
-    let seen = load::look(&plan)?.run_with_time_wait().context("look at all open sockets")?;
+    let plan = Plan {
+        filter: filter.clone(),
+        findings_only: true,
+        ring_bytes: RING,
+        exact_accept: false,
+        follow_from: None,
+    };
+    let mut seen = Vec::new();
+    load::look(&plan)?
+        .run_with_time_wait(|look| seen.push(look))
+        .context("look at all open sockets")?;
     let rows = count(&seen, &filter, args.by);
     if args.json {
         json(&rows)?;

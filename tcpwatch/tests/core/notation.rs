@@ -10,9 +10,11 @@
 //! 40   lost 3
 //! 41   exit 7
 //! 42   clock
+//! 43   process 7 fds=12 limit=1024 threads=4S:futex_do_wait started=0.5
+//! 44   follow 8
 //! ```
 
-use std::time::Duration;
+use std::{fmt::Debug, str::FromStr, sync::Arc, time::Duration};
 
 use tcpwatch::{
     config,
@@ -21,9 +23,11 @@ use tcpwatch::{
         filter::Filter,
         input::{Activity, Input, Observation, Scope, Transition},
         pipeline::Rules,
+        process::{ProcessFacts, Threads},
         socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
         state::State,
         time::{ClockMark, Nanos, Timestamp},
+        waiters::Waiters,
     },
 };
 
@@ -37,6 +41,7 @@ pub(crate) fn rules(line: &str) -> Rules {
     for word in line.split_whitespace().skip(1) {
         match word.split_once('=').unwrap_or((word, "")) {
             ("linger", time) => rules.linger = config::duration(time).unwrap().into(),
+            ("follow", _) => rules.filter.follow = true,
             ("pid", pid) => rules.filter.pids = [pid.parse().unwrap()].into(),
             ("remote", port) => rules.filter.remote_ports = [port.parse().unwrap()].into(),
             ("findings", _) => rules.findings_only = true,
@@ -57,7 +62,8 @@ pub(crate) fn input(line: &str) -> Input {
             let actor = value(&words, "by").map(process);
             let entered = value(&words, "entered").map(time);
             let (old, new) = (state(old), state(new));
-            Input::Transition(Transition { at, old, new, entered, actor, socket })
+            let exiting = words.contains(&"exiting");
+            Input::Transition(Transition { at, old, new, entered, actor, exiting, socket })
         }
         "see" => Input::Observed(Observation {
             at,
@@ -80,8 +86,22 @@ pub(crate) fn input(line: &str) -> Input {
                     keepalive: words.contains(&"keepalive"),
                 }
             }),
+            waiters: value(&words, "waiters").map(waiters),
+            send_window: number(&words, "window"),
             socket: socket(words[2], &words[4..]),
         }),
+        "process" => Input::Process(Arc::new(ProcessFacts {
+            pid: words[2].parse().unwrap(),
+            at,
+            started: value(&words, "started").map(time),
+            cgroup: None,
+            container: None,
+            fds: number(&words, "fds"),
+            fd_limit: number(&words, "limit"),
+            threads: value(&words, "threads").map(threads).into_iter().collect(),
+            threads_unseen: 0,
+        })),
+        "follow" => Input::Followed { at, pid: words[2].parse().unwrap() },
         "pass" => {
             let scope = match words[2] {
                 "everything" => Scope::Everything,
@@ -98,6 +118,33 @@ pub(crate) fn input(line: &str) -> Input {
         "clock" => Input::Clock(clock(at)),
         other => panic!("no input {other:?}"),
     }
+}
+
+/// `nobody`, or `epoll:EVENTS` in hexadecimal.
+fn waiters(text: &str) -> Waiters {
+    match text.split_once(':') {
+        Some(("epoll", events)) => Waiters {
+            epoll: 1,
+            epoll_events: u32::from_str_radix(events, 16).unwrap(),
+            ..Waiters::default()
+        },
+        _ => Waiters::default(),
+    }
+}
+
+/// `4S:futex_do_wait`: how many, their state, and where they wait.
+fn threads(text: &str) -> Threads {
+    let (what, wait) = text.split_once(':').unwrap();
+    let (count, state) = what.split_at(what.len() - 1);
+    Threads {
+        count: count.parse().unwrap(),
+        state: state.chars().next().unwrap(),
+        wait: Some(wait.to_owned()),
+    }
+}
+
+fn number<T: FromStr<Err: Debug>>(words: &[&str], key: &str) -> Option<T> {
+    value(words, key).map(|text| text.parse().unwrap())
 }
 
 /// Wall time is monotonic time after the first of January 2026.
@@ -168,5 +215,6 @@ fn socket(name: &str, words: &[&str]) -> Socket {
             retransmits: 0,
         }),
         error: small("error"),
+        uncertain: false,
     }
 }

@@ -94,7 +94,7 @@ fn run(inputs: &[Input], watch: bool) -> (String, Summary) {
     let mut pipeline = Pipeline::new(rules(watch), &mut sink);
     pipeline.push(Input::Clock(notation::clock(Timestamp(0)))).unwrap();
     for input in inputs {
-        pipeline.push(*input).unwrap();
+        pipeline.push(input.clone()).unwrap();
         // A live source asks after every input; asking changes nothing.
         let _ = (pipeline.wants_pass(), pipeline.next_deadline());
     }
@@ -162,7 +162,7 @@ proptest! {
         let mut sink = JsonSink::new(std::io::sink());
         let mut pipeline = Pipeline::new(rules(false), &mut sink);
         for input in &story {
-            pipeline.push(*input).unwrap();
+            pipeline.push(input.clone()).unwrap();
         }
         let mut at = story.last().map_or(Timestamp(0), Input::at);
         // Whatever came before: a few complete passes leave nothing due.

@@ -4,11 +4,14 @@
 
 use std::{fmt::Write as _, fs, io, path::Path};
 
-use tcpwatch::core::{
-    advice,
-    pipeline::Pipeline,
-    record::{Record, Sink},
-    time::{ClockMark, Timestamp},
+use tcpwatch::{
+    core::{
+        advice,
+        pipeline::Pipeline,
+        record::{Record, Sink},
+        time::{ClockMark, Timestamp},
+    },
+    sink::culprit,
 };
 
 use crate::notation;
@@ -26,7 +29,8 @@ impl Sink for Lines {
                     |owner| format!("{}/{}", owner.process, owner.how.word()),
                 );
                 let id = t.socket.id.map_or(0, |id| id.0);
-                format!("{} tcp #{id} {}>{} {owner}", seconds(t.at), t.old, t.new)
+                let gap = if t.socket.uncertain { " uncertain" } else { "" };
+                format!("{} tcp #{id} {}>{} {owner}{gap}", seconds(t.at), t.old, t.new)
             }
             Record::Finding(f) => {
                 let id = f.socket.id.map_or(0, |id| id.0);
@@ -37,6 +41,10 @@ impl Sink for Lines {
                     f.status.word(),
                     advice::summary(f)
                 )
+            }
+            Record::Culprit(c) => {
+                let title = culprit::title(c);
+                format!("{} culprit {} {title}: {}", seconds(c.at), c.count, culprit::ages(c))
             }
             Record::Lost(lost) => {
                 format!("{} lost {} of {}", seconds(lost.at), lost.count, lost.total)

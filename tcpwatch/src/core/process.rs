@@ -1,0 +1,70 @@
+//! What a process says of itself beyond its sockets: evidence, never a verdict of its own.
+
+use super::{container::Container, time::Timestamp};
+
+/// One look at a process. What could not be read is `None`, never 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessFacts {
+    /// Its id.
+    pub pid: u32,
+    /// When it was looked at.
+    pub at: Timestamp,
+    /// When it was forked.
+    pub started: Option<Timestamp>,
+    /// Its cgroup, as a path below the root of the hierarchy.
+    pub cgroup: Option<String>,
+    /// The container that the path names.
+    pub container: Option<Container>,
+    /// Descriptors it has open, of any kind.
+    pub fds: Option<u64>,
+    /// How many it may have (`RLIMIT_NOFILE`, soft).
+    pub fd_limit: Option<u64>,
+    /// What its threads do, the most common first.
+    pub threads: Vec<Threads>,
+    /// Threads that were not looked at, because there are so many.
+    pub threads_unseen: u64,
+}
+
+/// Threads that do the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Threads {
+    /// How many.
+    pub count: u64,
+    /// State letter of `/proc/PID/stat`: `R`, `S`, `D`, `T`, …
+    pub state: char,
+    /// Kernel function they wait in; `None` if they run, or if it may not be read.
+    pub wait: Option<String>,
+}
+
+impl ProcessFacts {
+    /// Every thread is stopped, by a signal or a debugger.
+    pub fn is_stopped(&self) -> bool {
+        !self.threads.is_empty() && self.threads.iter().all(|t| matches!(t.state, 'T' | 't'))
+    }
+
+    /// `17 threads: 12 S in futex_do_wait, 5 R`; empty if none were seen.
+    pub fn describe_threads(&self) -> String {
+        const NAMED: usize = 3;
+        let all: u64 = self.threads.iter().map(|t| t.count).sum::<u64>() + self.threads_unseen;
+        let of_one = |t: &Threads| {
+            let wait = t.wait.as_ref().map_or_else(String::new, |wait| format!(" in {wait}"));
+            format!("{}{wait}", t.state)
+        };
+        match &self.threads[..] {
+            [] => String::new(),
+            [only] if all == 1 => format!("its only thread: {}", of_one(only)),
+            groups => {
+                let mut parts: Vec<_> = groups
+                    .iter()
+                    .take(NAMED)
+                    .map(|t| format!("{} {}", t.count, of_one(t)))
+                    .collect();
+                let named: u64 = groups.iter().take(NAMED).map(|t| t.count).sum();
+                if named < all {
+                    parts.push(format!("{} others", all - named));
+                }
+                format!("{all} threads: {}", parts.join(", "))
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What `/proc` says of a process and of namespaces: evidence for findings.
+//!
+//! Only what is due is asked, and what may not be read stays unknown.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+
+use procfs::process::{LimitValue, Process, Task};
+
+use super::clock;
+use crate::core::{
+    comm::escape,
+    container::Container,
+    process::{ProcessFacts, Threads},
+    time::{ClockMark, Timestamp},
+};
+
+/// Threads looked at; more are counted only. A look takes about 20 us.
+const MOST_THREADS: usize = 512;
+
+/// One look at a process; `None` if it is gone.
+pub fn process(pid: u32) -> Option<ProcessFacts> {
+    let at = clock::mark();
+    let process = Process::new(i32::try_from(pid).ok()?).ok()?;
+    let raw_cgroup = cgroup(pid);
+    let (threads, threads_unseen) = threads(&process);
+    Some(ProcessFacts {
+        pid,
+        at: at.mono,
+        started: process.stat().ok().map(|stat| started(&at, stat.starttime)),
+        cgroup: raw_cgroup.as_deref().map(|path| escape(path.as_bytes())),
+        container: raw_cgroup.as_deref().and_then(Container::from_cgroup),
+        fds: process.fd_count().ok().and_then(|count| count.try_into().ok()),
+        fd_limit: limit(&process),
+        threads,
+        threads_unseen,
+    })
+}
+
+/// The start is told in ticks of the clock that goes on in suspend.
+fn started(mark: &ClockMark, ticks: u64) -> Timestamp {
+    const NS: u64 = 1_000_000_000;
+    let boot_ns = ticks.saturating_mul(NS / procfs::ticks_per_second().max(1));
+    let slept = mark.boot.since(mark.mono).0;
+    Timestamp(boot_ns.saturating_sub(slept))
+}
+
+fn limit(process: &Process) -> Option<u64> {
+    match process.limits().ok()?.max_open_files.soft_limit {
+        LimitValue::Value(limit) => Some(limit),
+        LimitValue::Unlimited => None,
+    }
+}
+
+/// The path in the unified hierarchy; where there is none, in systemd's.
+fn cgroup(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let path = |prefix: &str| text.lines().find_map(|line| Some(line.split_once(prefix)?.1));
+    let unified = path("0::").filter(|path| *path != "/");
+    unified.or_else(|| path(":name=systemd:")).or_else(|| path("0::")).map(str::to_owned)
+}
+
+/// Threads grouped by what they do, the most common first, and how many were not looked at.
+fn threads(process: &Process) -> (Vec<Threads>, u64) {
+    let Ok(tasks) = process.tasks() else { return (Vec::new(), 0) };
+    let mut groups: BTreeMap<(char, Option<String>), u64> = BTreeMap::new();
+    let mut unseen = 0;
+    for (number, task) in tasks.flatten().enumerate() {
+        if number >= MOST_THREADS {
+            unseen += 1;
+        } else if let Ok(stat) = task.stat() {
+            let wait = wait(&task).filter(|_| stat.state != 'R');
+            *groups.entry((stat.state, wait)).or_default() += 1;
+        }
+    }
+    let mut threads: Vec<_> =
+        groups.into_iter().map(|((state, wait), count)| Threads { count, state, wait }).collect();
+    threads.sort_by_key(|threads| std::cmp::Reverse(threads.count));
+    (threads, unseen)
+}
+
+/// The kernel function a thread waits in; `0` means that we may not know, or that there is none.
+fn wait(task: &Task) -> Option<String> {
+    let path = format!("/proc/{}/task/{}/wchan", task.pid, task.tid);
+    let text = fs::read_to_string(path).ok()?;
+    (!text.is_empty() && text != "0").then_some(text)
+}
+
+/// Network namespaces that have a name: the host's, and those of `ip netns` and Docker.
+pub fn namespaces() -> Vec<(u32, Arc<str>)> {
+    let inode = |path: &Path| u32::try_from(fs::metadata(path).ok()?.ino()).ok();
+    let mut named = Vec::new();
+    for dir in ["/run/docker/netns", "/run/netns"] {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if let Some(inode) = inode(&entry.path()) {
+                let name = escape(entry.file_name().as_encoded_bytes());
+                named.push((inode, Arc::from(name)));
+            }
+        }
+    }
+    if let Some(inode) = inode(Path::new("/proc/1/ns/net")) {
+        named.push((inode, Arc::from("host")));
+    }
+    named
+}
