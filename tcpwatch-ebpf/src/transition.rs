@@ -146,6 +146,16 @@ fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>
             known.owner_comm = actor.comm;
         }
     }
+    // Whoever closes a connection has a descriptor of it.
+    let uncertain = known.owner_how == how::UNKNOWN || known.owner_how == how::LISTENER;
+    if let Some(actor) = actor
+        && uncertain
+        && kind & change::BIRTH == 0
+    {
+        known.owner_how = how::FD;
+        known.owner_pid = actor.pid;
+        known.owner_comm = actor.comm;
+    }
     if kind & change::BIRTH != 0 || known.id == 0 {
         known.id = new_id();
         known.pass = 0;

@@ -16,6 +16,8 @@ Examples:
   sudo tcpwatch -stT > states.csv        CSV, bcc style
   sudo tcpwatch -q -d 60s --fail-on-leak fail if anything leaks within a minute
   sudo tcpwatch leaks                    one look at what lingers now
+  sudo tcpwatch run --fail-on-leak -- make test
+                                         fail a test suite that leaks
   sudo tcpwatch demo                     see it find a leak, in ten seconds
 
 Exit codes: 0 ok, 1 findings and --fail-on-leak, 2 error.";
@@ -44,6 +46,8 @@ pub struct Cli {
 pub enum Command {
     /// One look, then exit: everything that lingers now, grouped by culprit
     Leaks(LeaksArgs),
+    /// Run a command and watch it and its descendants from their first socket
+    Run(RunArgs),
     /// Count sockets per state, TIME_WAIT included, by process or by port
     States(StatesArgs),
     /// Say what a TCP state means, who is at fault, and what helps
@@ -94,6 +98,15 @@ pub struct FilterArgs {
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     pub pid: Vec<u32>,
+    /// Which sockets of these.
+    #[command(flatten)]
+    pub sockets: SocketArgs,
+}
+
+/// Which sockets, whoever has them.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Filters")]
+pub struct SocketArgs {
     /// Only these local ports
     #[arg(short = 'L', long = "localport", value_name = "PORT", value_delimiter = ',',
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -165,6 +178,38 @@ pub struct LeaksArgs {
     /// Exit 1 if anything lingers
     #[arg(long)]
     pub fail_on_leak: bool,
+}
+
+/// Flags of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Which sockets.
+    #[command(flatten)]
+    pub sockets: SocketArgs,
+    /// What to show.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Write to this file instead of standard error
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub output_file: Option<PathBuf>,
+    /// A connection that stays in `CLOSE_WAIT` this long is a finding
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = config::duration)]
+    pub linger: std::time::Duration,
+    /// Also report deliberate half-closes, where data still flows
+    #[arg(long)]
+    pub include_half_open: bool,
+    /// Show every state change, too
+    #[arg(short = 'a', long)]
+    pub transitions: bool,
+    /// Exit 1 if there were findings and the command was successful
+    #[arg(long)]
+    pub fail_on_leak: bool,
+    /// Ring buffer between kernel and agent: a power of two, 4K to 1G
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = config::ring_size)]
+    pub ring_size: u32,
+    /// The command and its arguments, after --
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
 }
 
 /// Flags of `states`.

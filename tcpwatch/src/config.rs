@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, time::Durat
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    cli::{FilterArgs, LiveArgs},
+    cli::{FilterArgs, LiveArgs, SocketArgs},
     core::{filter::Filter, pipeline::Rules},
     kernel::{load::Plan, processes},
 };
@@ -52,9 +52,15 @@ pub fn filter(args: &FilterArgs) -> Result<Filter> {
     for &pid in &args.pid {
         processes::check(pid)?;
     }
+    let pids = args.pid.iter().copied().collect();
+    Ok(Filter { pids, ..socket_filter(&args.sockets)? })
+}
+
+/// The same without processes.
+pub fn socket_filter(args: &SocketArgs) -> Result<Filter> {
     let netns = args.netns.iter().map(|text| netns(text)).collect::<Result<BTreeSet<_>>>()?;
     Ok(Filter {
-        pids: args.pid.iter().copied().collect(),
+        pids: BTreeSet::new(),
         follow: false,
         local_ports: args.localport.iter().copied().collect(),
         remote_ports: args.remoteport.iter().copied().collect(),

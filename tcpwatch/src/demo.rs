@@ -20,8 +20,9 @@ use crate::{
     core::{filter::Filter, pipeline::Rules},
     exit::{Exit, say},
     kernel::load::Plan,
-    output,
+    output::{self, Destination},
     source::live::{self, Live},
+    stop::Stop,
 };
 
 const LINGER: Duration = Duration::from_secs(2);
@@ -58,10 +59,13 @@ pub fn command(args: &DemoArgs) -> Outcome {
             include_half_open: false,
         },
         duration: Some(AT_MOST),
+        ends_with_reader: true,
     };
-    let mut sink = output::sink(&OutputArgs { json: args.json, ..OutputArgs::default() });
+    let stop = Stop::on_signal()?;
+    let output = OutputArgs { json: args.json, ..OutputArgs::default() };
+    let mut sink = output::sink(&output, Destination::Stdout)?;
     let input = server.input.take();
-    live::run(&live, sink.as_mut(), || {
+    live::run(&live, stop, sink.as_mut(), || {
         thread::spawn(move || {
             if let Err(error) = clients(addr) {
                 say(&format!("tcpwatch: the demo's clients failed: {error}"));

@@ -11,6 +11,8 @@ pub enum Exit {
     Findings,
     /// It could not do it: 2.
     Error,
+    /// The exit code of the command that it ran.
+    Command(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -19,6 +21,7 @@ impl From<Exit> for ExitCode {
             Exit::Ok => Self::from(0),
             Exit::Findings => Self::from(1),
             Exit::Error => Self::from(2),
+            Exit::Command(code) => Self::from(code),
         }
     }
 }

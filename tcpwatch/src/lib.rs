@@ -19,7 +19,7 @@ pub mod kernel;
 pub mod output;
 pub mod sink;
 pub mod source;
-mod stop;
+pub mod stop;
 
 use std::process::ExitCode;
 
@@ -42,6 +42,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         None => source::live::command(&cli.live),
         Some(Command::Leaks(args)) => source::look::command(&args),
+        Some(Command::Run(args)) => source::run::command(&args),
         Some(Command::States(args)) => source::states::command(&args),
         Some(Command::Explain(args)) => explain::command(&args),
         Some(Command::Doctor(args)) => doctor::command(&args),

@@ -1,6 +1,13 @@
-//! Standard output: which sink, in which style, and whether anyone still reads.
+//! The output: which sink, where to, in which style, and whether anyone still reads.
 
-use std::io::{self, BufWriter, IsTerminal as _, Stdout};
+use std::{
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _},
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -19,33 +26,62 @@ use crate::{
 
 const BUFFER: usize = 64 << 10;
 
+/// Where a sink writes to.
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// Standard error, where standard output is somebody else's.
+    Stderr,
+    /// A file.
+    File(File),
+}
+
+impl Destination {
+    /// A new file that only its owner can read; an old one is emptied.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+        Ok(Self::File(file.with_context(|| format!("create {}", path.display()))?))
+    }
+
+    /// Opened anew, so that a sink owns what it writes to.
+    fn into_file(self) -> io::Result<File> {
+        Ok(match self {
+            Self::Stdout => io::stdout().as_fd().try_clone_to_owned()?.into(),
+            Self::Stderr => io::stderr().as_fd().try_clone_to_owned()?.into(),
+            Self::File(file) => file,
+        })
+    }
+}
+
 /// The sink that the flags ask for. It is flushed by the source whenever nothing more is at hand.
-pub fn sink(args: &OutputArgs) -> Box<dyn Sink> {
-    let out = BufWriter::with_capacity(BUFFER, io::stdout());
-    if args.json {
+pub fn sink(args: &OutputArgs, to: Destination) -> Result<Box<dyn Sink>> {
+    let file = to.into_file().context("open the output")?;
+    let style = style(args, &file);
+    let out = BufWriter::with_capacity(BUFFER, file);
+    Ok(if args.json {
         Box::new(JsonSink::new(out))
     } else if args.csv {
         Box::new(CsvSink::new(out))
     } else {
-        Box::new(TextSink::new(out, style(args, &io::stdout())))
-    }
+        Box::new(TextSink::new(out, style))
+    })
 }
 
-fn style(args: &OutputArgs, stdout: &Stdout) -> Style {
-    let terminal = stdout.is_terminal();
+fn style(args: &OutputArgs, out: &File) -> Style {
+    let terminal = out.is_terminal();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     Style {
         colour: terminal && !no_colour && !dumb,
-        width: terminal.then(|| width(stdout)).flatten(),
+        width: terminal.then(|| width(out)).flatten(),
         time: args.time,
         elapsed: args.timestamp,
         wide: args.wide,
     }
 }
 
-fn width(stdout: &Stdout) -> Option<usize> {
-    let size = tcgetwinsize(stdout).ok()?;
+fn width(out: &File) -> Option<usize> {
+    let size = tcgetwinsize(out).ok()?;
     (size.ws_col > 0).then_some(size.ws_col.into())
 }
 

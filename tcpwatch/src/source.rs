@@ -2,4 +2,5 @@
 
 pub mod live;
 pub mod look;
+pub mod run;
 pub mod states;

@@ -1,17 +1,22 @@
-//! When to stop: a signal, or the end of the time.
+//! When to stop: a signal, the end of the time, or the end of a command that is run.
 //!
 //! Threads of their own wait, so that a run whose output nobody takes can still be ended: it gets
 //! [`PATIENCE`] to finish, or until a second signal.
 
 use std::{
-    process,
-    sync::mpsc::{Sender, channel},
+    io,
+    process::{self, Child, Command},
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
 use crate::exit::say;
@@ -21,36 +26,47 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const COULD_NOT_FINISH: i32 = 2;
 
 /// Told once, when it is time.
-pub(crate) struct Stop {
+pub struct Stop {
     told: oneshot::Receiver<()>,
     alarm: Sender<()>,
 }
 
 impl Stop {
     /// Takes SIGINT, SIGTERM and SIGHUP over from here on. Call it before other threads start.
-    pub(crate) fn on_signal() -> Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
-        signals.thread_block().context("take over signals")?;
+    pub fn on_signal() -> Result<Self> {
+        let signals = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
+        let stop = Self::when_told();
+        let alarm = stop.alarm();
+        thread::spawn(move || while signals.wait().is_ok() && alarm.send(()).is_ok() {});
+        Ok(stop)
+    }
+
+    /// Stops when the alarm is rung, and only then.
+    pub fn when_told() -> Self {
         let (alarm, rung) = channel();
-        let by_signal = alarm.clone();
-        thread::spawn(move || while signals.wait().is_ok() && by_signal.send(()).is_ok() {});
         let (tell, told) = oneshot::channel();
         thread::spawn(move || {
-            let _ = rung.recv();
-            let _ = tell.send(());
-            let _ = rung.recv_timeout(PATIENCE);
+            if rung.recv().is_err() || tell.send(()).is_err() {
+                return;
+            }
+            // Nobody is left who could ring: the run has ended.
+            if rung.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
             say("tcpwatch: error: nobody takes the output; what was not written is lost");
             give_up();
         });
-        Ok(Self { told, alarm })
+        Self { told, alarm }
+    }
+
+    /// What to ring.
+    pub fn alarm(&self) -> Sender<()> {
+        self.alarm.clone()
     }
 
     /// Stops after this time, too.
-    pub(crate) fn after(&self, duration: Duration) {
-        let alarm = self.alarm.clone();
+    pub fn after(&self, duration: Duration) {
+        let alarm = self.alarm();
         thread::spawn(move || {
             thread::sleep(duration);
             let _ = alarm.send(());
@@ -58,9 +74,69 @@ impl Stop {
     }
 
     /// Returns when it is time to stop.
-    pub(crate) async fn wanted(&mut self) {
+    pub async fn wanted(&mut self) {
         let _ = (&mut self.told).await;
     }
+}
+
+/// Hands signals on to a command.
+pub struct Forwarder {
+    blocked: SigSet,
+    signals: SignalFd,
+}
+
+impl Forwarder {
+    /// Takes over the signals that people send to commands. Call it before other threads start.
+    pub fn take_over() -> Result<Self> {
+        let blocked = block(&[
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+        ])?;
+        let signals = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC);
+        Ok(Self { blocked, signals: signals.context("take over signals")? })
+    }
+
+    /// Starts the command, from a thread that blocks nothing, as commands inherit that. A signal
+    /// that came before ends the run here.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        let blocked = self.blocked;
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                blocked.thread_unblock()?;
+                command.spawn()
+            });
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+        })
+    }
+
+    /// Hands on what comes from now on, and what has come since. What the terminal sends (`^C`)
+    /// reaches the command by itself, as it is in the same process group.
+    pub fn forward_to(self, pid: u32) -> Result<()> {
+        const BY_KERNEL: i32 = 0x80; // SI_KERNEL
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a pid is positive")?;
+        let command = pidfd_open(raw, PidfdFlags::empty()).context("watch the command")?;
+        thread::spawn(move || {
+            while let Ok(Some(signal)) = self.signals.read_signal() {
+                let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+                if let Some(number) = rustix::process::Signal::from_named_raw(number)
+                    && signal.ssi_code != BY_KERNEL
+                {
+                    let _ = pidfd_send_signal(&command, number);
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+fn block(signals: &[Signal]) -> Result<SigSet> {
+    let set: SigSet = signals.iter().copied().collect();
+    set.thread_block().context("take over signals")?;
+    Ok(set)
 }
 
 #[expect(clippy::exit, reason = "the main thread is stuck in a write and cannot return")]

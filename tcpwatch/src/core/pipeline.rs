@@ -194,6 +194,7 @@ impl<'a> Pipeline<'a> {
     /// Ends the run: the summary is the last record.
     pub fn finish(mut self) -> io::Result<Summary> {
         self.totals.at = self.now;
+        self.totals.findings_only = self.rules.findings_only;
         self.totals.duration = self.now.since(self.started.unwrap_or(self.now));
         self.totals.now = self.table.now();
         self.totals.evicted = self.table.evicted;

@@ -44,6 +44,8 @@ pub struct Summary {
     pub at: Timestamp,
     /// How long it took.
     pub duration: Nanos,
+    /// Only findings were shown, so there are no other counts.
+    pub findings_only: bool,
     /// Transitions shown.
     pub transitions: u64,
     /// Different sockets among them.

@@ -55,6 +55,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     counters: PerCpuArray<MapData, u64>,
+    /// Processes that are watched; the kernel program adds those that it follows.
+    pids: HashMap<MapData, u32, u8>,
     /// How acceptors are known.
     pub accept: AcceptProbe,
     /// Fields of this kernel.
@@ -80,6 +82,13 @@ impl Kernel {
                 .map_err(refused)
                 .context("the kernel refuses the program on sock:inet_sock_set_state")?;
         }
+        if plan.follow_from.is_some() {
+            let fork: &mut BtfTracePoint = program(&mut ebpf, name::PROG_FORK)?;
+            fork.load("sched_process_fork", &types)
+                .map_err(refused)
+                .context("the kernel refuses the program on sched:sched_process_fork")?;
+            fork.attach().context("attach to sched:sched_process_fork")?;
+        }
         // In this order: the second looks at what the first has done.
         for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
             let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
@@ -88,7 +97,8 @@ impl Kernel {
 
         let ring = RingBuf::try_from(take(&mut ebpf, name::EVENTS)?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)?;
-        Ok((Self { ebpf, logger, counters, accept, layout }, ring, passes))
+        let pids = HashMap::try_from(take(&mut ebpf, name::PIDS)?)?;
+        Ok((Self { ebpf, logger, counters, pids, accept, layout }, ring, passes))
     }
 
     /// Transitions that found the ring full.
@@ -96,6 +106,23 @@ impl Kernel {
         let lost =
             self.counters.get(&(Counter::Lost as u32), 0).context("read the loss counter")?;
         Ok(lost.iter().sum())
+    }
+
+    /// Processes that are followed; one whose map is being changed may be missed until the next call.
+    pub fn followed(&self) -> Result<Vec<u32>> {
+        Ok(self.pids.keys().filter_map(Result::ok).collect())
+    }
+
+    /// Follows a process no longer, as it has ended.
+    pub fn unfollow(&mut self, pid: u32) {
+        // It is not there any more: all the better.
+        let _ = self.pids.remove(&pid);
+    }
+
+    /// Descendants that could not be followed, as there were too many at once.
+    pub fn unfollowed(&self) -> Result<u64> {
+        let count = self.counters.get(&(Counter::Unfollowed as u32), 0);
+        Ok(count.context("read a counter")?.iter().sum())
     }
 
     /// Prints what the kernel program logged, which it does only in trouble.

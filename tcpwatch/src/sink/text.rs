@@ -296,14 +296,15 @@ fn wide(t: &Transition, pid: &str, comm: &str, arrow: &str, remote: &str) -> Str
 
 /// The summary, for any sink that has no place of its own for it.
 pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
+    if !s.findings_only {
+        write!(out, "{} transitions of {} sockets, ", s.transitions, s.sockets)?;
+    }
     writeln!(
         out,
-        "{} transitions of {} sockets in {}; {} findings ({} ended); {} lost",
-        s.transitions,
-        s.sockets,
-        s.duration,
+        "{} findings ({} ended) in {}; {} lost",
         s.findings(),
         s.ended,
+        s.duration,
         s.lost
     )?;
     let counts = |map: &std::collections::BTreeMap<State, u64>| {

@@ -6,6 +6,7 @@
 use std::{io, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
+use rustc_hash::FxHashSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
         processes::Watch,
         ring::Ring,
     },
-    output,
+    output::{self, Destination},
     sink::text,
     stop::Stop,
 };
@@ -57,6 +58,8 @@ pub struct Live {
     pub rules: Rules,
     /// Stop after this time.
     pub duration: Option<Duration>,
+    /// Stop when nobody reads standard output any more.
+    pub ends_with_reader: bool,
 }
 
 /// `tcpwatch [flags]`.
@@ -66,9 +69,12 @@ pub fn command(args: &LiveArgs) -> Outcome {
         plan: config::plan(args, &filter)?,
         rules: config::rules(args, &filter),
         duration: args.duration,
+        ends_with_reader: true,
     };
-    let mut sink = output::sink(&args.output);
-    let summary = run(&live, sink.as_mut(), || match &args.ready_file {
+    // Before the kernel program, so that an early ^C still ends in a summary.
+    let stop = Stop::on_signal()?;
+    let mut sink = output::sink(&args.output, Destination::Stdout)?;
+    let summary = run(&live, stop, sink.as_mut(), || match &args.ready_file {
         Some(path) => announce(path),
         None => Ok(()),
     })?;
@@ -83,18 +89,17 @@ fn announce(path: &Path) -> Result<()> {
     std::fs::write(path, "ready\n").with_context(|| format!("create {}", path.display()))
 }
 
-/// Watches until a signal, the duration, or the end of every watched process. `ready` is called
+/// Watches until it is told to stop, or until the end of every process named by `--pid`. `ready` is called
 /// when everything is attached and every open socket has been seen.
 pub fn run(
     live: &Live,
+    mut stop: Stop,
     sink: &mut dyn Sink,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Summary> {
     if let Some(missing) = privilege::missing() {
         anyhow::bail!(missing);
     }
-    // Before the kernel program, so that an early ^C still ends in a summary.
-    let mut stop = Stop::on_signal()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut watcher = Watcher::start(live, sink)?;
@@ -116,6 +121,9 @@ struct Watcher<'a> {
     /// The processes named by `--pid` that still live.
     targets: Vec<u32>,
     had_targets: bool,
+    ends_with_reader: bool,
+    /// Descendants of the command that is run; `None` if none are followed.
+    followed: Option<FxHashSet<u32>>,
     processes: Watch,
     lost: u64,
     undecodable: u64,
@@ -134,6 +142,8 @@ impl<'a> Watcher<'a> {
             ring: Ring::new(ring).context("watch the ring buffer")?,
             passes,
             had_targets: !targets.is_empty(),
+            ends_with_reader: live.ends_with_reader,
+            followed: live.plan.filter.follow.then(FxHashSet::default),
             targets,
             processes: Watch::default(),
             lost: 0,
@@ -176,7 +186,8 @@ impl<'a> Watcher<'a> {
                 filling = self.ring.filling() => filling.context("wait for the ring buffer")?,
             }
             self.step()?;
-            if self.had_targets && self.targets.is_empty() || output::reader_is_gone() {
+            let unread = self.ends_with_reader && output::reader_is_gone();
+            if self.had_targets && self.targets.is_empty() || unread {
                 return Ok(());
             }
         }
@@ -190,6 +201,10 @@ impl<'a> Watcher<'a> {
             if self.targets.contains(&pid) {
                 self.targets.retain(|&target| target != pid);
                 say(&format!("tcpwatch: process {pid} has ended"));
+            }
+            if let Some(followed) = &mut self.followed {
+                followed.remove(&pid);
+                self.kernel.unfollow(pid);
             }
             // Without moving time on: what is still in the ring happened before.
             self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
@@ -216,9 +231,29 @@ impl<'a> Watcher<'a> {
     fn drain(&mut self) -> Result<()> {
         for _ in 0..MOST_BATCHES {
             let empty = self.fill_batch();
+            self.follow()?;
             self.push_batch()?;
             if empty {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns of new descendants. After a batch was taken and before it is pushed: whoever made
+    /// what is in it was forked before.
+    fn follow(&mut self) -> Result<()> {
+        let Some(followed) = &mut self.followed else { return Ok(()) };
+        let at = self.pipeline.now();
+        for pid in self.kernel.followed()? {
+            if !followed.insert(pid) {
+                continue;
+            }
+            self.pipeline.push(Input::Followed { at, pid })?;
+            if !self.processes.add(pid) {
+                followed.remove(&pid);
+                self.kernel.unfollow(pid);
+                self.pipeline.push(Input::Exited { at, pid })?;
             }
         }
         Ok(())
@@ -318,6 +353,7 @@ impl<'a> Watcher<'a> {
                 break;
             }
         }
+        self.follow()?;
         // Who holds a listener is needed by what came in through it before this look.
         let (listeners, others): (Vec<_>, Vec<_>) =
             observations.into_iter().partition(|seen| seen.state == State::Listen);
@@ -345,6 +381,12 @@ impl<'a> Watcher<'a> {
         self.rest_until = Timestamp::default();
         self.step()?;
         self.mark_clock()?;
+        let unfollowed = self.kernel.unfollowed()?;
+        if unfollowed > 0 {
+            log::warn!(
+                "{unfollowed} processes could not be followed, as there were too many at once"
+            );
+        }
         self.pipeline.push(Input::End { at: self.pipeline.now() })?;
         Ok(self.pipeline.finish()?)
     }

@@ -1,0 +1,104 @@
+//! `tcpwatch run -- command`: a command and its descendants, watched from their first socket.
+//!
+//! The kernel program marks children as they are forked, so nothing they do is missed, however
+//! short they live. Standard output belongs to the command; what tcpwatch says goes to standard
+//! error or to a file.
+
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, Command, ExitStatus},
+    sync::mpsc::{Sender, channel},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::live::{self, Live};
+use crate::{
+    Outcome,
+    cli::RunArgs,
+    config,
+    core::{filter::Filter, pipeline::Rules},
+    exit::Exit,
+    kernel::{load::Plan, processes},
+    output::{self, Destination},
+    stop::{Forwarder, Stop},
+};
+
+/// What shells add to a signal's number when it ended a command.
+const BY_SIGNAL: i32 = 128;
+
+/// `tcpwatch run`.
+pub fn command(args: &RunArgs) -> Outcome {
+    if !processes::sees_all_pids() {
+        bail!(processes::PidError::Namespace);
+    }
+    let destination = match &args.output_file {
+        Some(path) => Destination::create(path)?,
+        None => Destination::Stderr,
+    };
+    let live = live(args)?;
+    // Before any thread starts, so that all of them leave the signals to the forwarder.
+    let forwarder = Forwarder::take_over()?;
+    let stop = Stop::when_told();
+    let alarm = stop.alarm();
+    let (tell, told) = channel();
+    let mut sink = output::sink(&args.output, destination)?;
+    let watched = live::run(&live, stop, sink.as_mut(), || {
+        let child = spawn(args, &forwarder)?;
+        forwarder.forward_to(child.id())?;
+        wait(child, tell, alarm);
+        Ok(())
+    });
+    // The command goes on even if the watching has failed.
+    let status = told.recv().ok();
+    let summary = watched?;
+    let code = status.context("the command's end was not seen")?;
+    let leaks = args.fail_on_leak && summary.findings() > 0;
+    Ok(if leaks && code == 0 { Exit::Findings } else { Exit::Command(code) })
+}
+
+fn live(args: &RunArgs) -> Result<Live> {
+    let filter = Filter { follow: true, ..config::socket_filter(&args.sockets)? };
+    let findings_only = !args.transitions;
+    Ok(Live {
+        plan: Plan {
+            filter: filter.clone(),
+            findings_only,
+            ring_bytes: args.ring_size,
+            exact_accept: true,
+            follow_from: Some(std::process::id()),
+        },
+        rules: Rules {
+            linger: args.linger.into(),
+            filter,
+            findings_only,
+            include_half_open: args.include_half_open,
+        },
+        duration: None,
+        ends_with_reader: false,
+    })
+}
+
+fn spawn(args: &RunArgs, forwarder: &Forwarder) -> Result<Child> {
+    let (program, arguments) = args.command.split_first().context("no command")?;
+    forwarder
+        .spawn(Command::new(program).args(arguments))
+        .with_context(|| format!("start {}", program.display()))
+}
+
+/// Tells the command's exit code when it has ended, and ends the run.
+fn wait(mut child: Child, tell: Sender<u8>, alarm: Sender<()>) {
+    thread::spawn(move || {
+        if let Ok(status) = child.wait() {
+            let _ = tell.send(code(status));
+        }
+        let _ = alarm.send(());
+    });
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let by_signal = || status.signal().map(|signal| BY_SIGNAL + signal);
+    let code = status.code().or_else(by_signal).unwrap_or(i32::from(u8::MAX));
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
