@@ -41,6 +41,9 @@ pub mod filter {
     pub const FINDINGS: u32 = 64;
 }
 
+/// Connections looked at in one accept queue; the verifier explores each turn.
+pub const MOST_QUEUED: u32 = 64;
+
 /// Slots of the `PASS` map, which says what the iterators emit.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

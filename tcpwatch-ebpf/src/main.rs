@@ -14,6 +14,7 @@ mod follow;
 mod kernel;
 mod maps;
 mod pass;
+mod queue;
 mod socket;
 mod transition;
 mod waiters;

@@ -18,7 +18,7 @@ use crate::{
     filter::is_watched,
     kernel::{Process, Ptr, has, load, process, setting},
     maps::{Remembered, new_id, pass_setting, remembered},
-    socket, waiters,
+    queue, socket, waiters,
 };
 
 /// `struct bpf_iter_meta` (include/linux/bpf.h).
@@ -272,10 +272,13 @@ fn emit(look: &Look<'_>, known: &Remembered) {
     // Before the state is read, so that a later transition sorts behind this look.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let present: u8 = load(sk, Field::State);
+    let tcp = socket::tcp_sock(sk);
+    if u32::from(present) == state::LISTEN && !tcp.is_null() && look.file != 0 {
+        queue::mark(known, tcp);
+    }
     if pass_setting(PassSetting::States) >> (present & 31) & 1 == 0 {
         return;
     }
-    let tcp = socket::tcp_sock(sk);
     if !tcp.is_null() && socket::is_subflow(tcp) {
         return;
     }

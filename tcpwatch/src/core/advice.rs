@@ -52,7 +52,7 @@ pub fn summary(finding: &Finding) -> String {
         Some(Verdict::Inherited) => inherited(finding),
         Some(Verdict::DeadFd) => format!(
             "the connection to {peer} is gone ({}), but {who} has kept the file descriptor for {at_least}{linger}",
-            death(finding.socket.error)
+            death(finding)
         ),
     }
 }
@@ -225,11 +225,14 @@ fn unread_data(finding: &Finding) -> u32 {
     finding.socket.tcp.map_or(0, |tcp| tcp.unread.saturating_sub(1))
 }
 
-fn death(error: u32) -> &'static str {
-    match error {
+/// How it ended. A program that reads the error clears it, so without one the end must have been
+/// seen.
+fn death(finding: &Finding) -> &'static str {
+    match finding.socket.error {
         EPIPE | ECONNRESET => "reset by the peer",
         ETIMEDOUT => "timed out",
         ECONNABORTED => "destroyed, as by ss -K",
+        0 if finding.at_least => "how is not known",
         0 => "both sides closed it",
         _ => "an error ended it",
     }

@@ -78,7 +78,7 @@ pub struct Listeners {
     known: FxHashMap<SocketId, Known>,
     /// Where those that a pass saw listen, with their namespace: children from before we looked do
     /// not name them.
-    by_address: FxHashMap<(u32, SocketAddr), SocketId>,
+    by_address: FxHashMap<(u32, SocketAddr), Vec<SocketId>>,
 }
 
 impl Listeners {
@@ -87,10 +87,15 @@ impl Listeners {
         let by_id = socket.listener.and_then(|id| self.known.get(&id));
         by_id.or_else(|| {
             let port = socket.local.port();
+            // The kernel prefers the exact address, then the wildcard of the same family; that of
+            // IPv6 takes in IPv4 where nothing else does.
             let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+            let any = any.into_iter().filter(|any| socket.local.is_ipv4() || any.is_ipv6());
             std::iter::once(socket.local.ip()).chain(any).find_map(|ip| {
-                let id = self.by_address.get(&(socket.netns, SocketAddr::new(ip, port)))?;
-                self.known.get(id)
+                let ids = self.by_address.get(&(socket.netns, SocketAddr::new(ip, port)))?;
+                // Of several (SO_REUSEPORT) it is not known which; one with a queue is likelier.
+                let known = ids.iter().filter_map(|id| self.known.get(id));
+                known.max_by_key(|known| known.queue.0)
             })
         })
     }
@@ -158,7 +163,10 @@ impl Listeners {
             return;
         };
         let known = self.known.entry(id).or_insert_with(|| Known::new(&observation.socket));
-        self.by_address.insert((known.netns, known.local), id);
+        let there = self.by_address.entry((known.netns, known.local)).or_default();
+        if !there.contains(&id) {
+            there.push(id);
+        }
         if known.looked < pass_started {
             known.holders.clear();
         }
@@ -189,7 +197,10 @@ impl Listeners {
     /// next of them.
     pub fn retain(&mut self, alive: &FxHashSet<SocketId>) {
         self.known.retain(|id, _| alive.contains(id));
-        self.by_address.retain(|_, id| alive.contains(id));
+        self.by_address.retain(|_, ids| {
+            ids.retain(|id| alive.contains(id));
+            !ids.is_empty()
+        });
     }
 
     /// Whether an inherited owner can be named as it stands; if not, a pass is needed first.

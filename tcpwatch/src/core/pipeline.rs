@@ -170,7 +170,8 @@ impl<'a> Pipeline<'a> {
 
     /// Processes of what is due that should say what they do, before the present pass ends. Those
     /// of most sockets come first.
-    pub fn wants_processes(&self) -> Vec<u32> {
+    pub fn wants_processes(&mut self) -> Vec<u32> {
+        self.lingering.advance(self.now);
         let mut pids = self.lingering.due_processes(&self.listeners);
         pids.retain(|&pid| self.names.wants(pid, self.now));
         pids

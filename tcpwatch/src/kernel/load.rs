@@ -69,7 +69,7 @@ impl Kernel {
         let (mut ebpf, btf, layout) = load(plan, false)?;
         let logger = aya_log::EbpfLogger::init(&mut ebpf).ok();
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
-        let passes = prepare_passes(&mut ebpf, &types, false)?;
+        let passes = prepare_passes(&mut ebpf, &types)?;
         let accept = if plan.exact_accept {
             attach_accept(&mut ebpf, &types, &btf)
         } else {
@@ -140,7 +140,7 @@ pub fn look(plan: &Plan) -> Result<Passes> {
     let (mut ebpf, _, _) = load(plan, true)?;
     let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let types = types.context("read the kernel's BTF")?;
-    prepare_passes(&mut ebpf, &types, true)
+    prepare_passes(&mut ebpf, &types)
 }
 
 /// The object with its constants and sets filled in; no program is loaded yet.
@@ -254,7 +254,7 @@ fn fill_sets(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
     Ok(())
 }
 
-fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf, look_only: bool) -> Result<Passes> {
+fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
     let task_file: &mut Iter = program(ebpf, name::PROG_TASK_FILE)?;
     task_file
         .load("task_file", types)
@@ -262,7 +262,7 @@ fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf, look_only: bool) -> Result<
         .context("the kernel refuses the task_file iterator")?;
     let task_file = sys::link_iterator(task_file.fd()?.as_fd(), None)
         .context("attach the task_file iterator")?;
-    let storage = if look_only { None } else { remembered(ebpf, types)? };
+    let storage = remembered(ebpf, types)?;
     let tcp = optional_iterator(ebpf, types, name::PROG_TCP, "tcp", None);
     let settings = Array::try_from(take(ebpf, name::PASS)?)?;
     Ok(Passes { task_file, storage, tcp, settings, closed: FxHashSet::default(), number: 0 })

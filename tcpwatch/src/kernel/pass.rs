@@ -12,13 +12,15 @@ use std::{
 use aya::maps::{Array, MapData};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tcpwatch_common::{PassSetting, RawObserved};
+use tcpwatch_common::{MOST_QUEUED, PassSetting, RawObserved};
 
 use super::sys;
 use crate::{
     core::{
         input::{Observation, Scope},
         pipeline::scope_states,
+        socket::Protocol,
+        state::State,
     },
     decode,
 };
@@ -77,7 +79,7 @@ impl Passes {
         }
         read(&self.task_file, |seen| {
             if let Some(holder) = seen.holder
-                && (all || seen.queue.0 > 0)
+                && (all || is_long(&seen))
             {
                 inhabitants.insert(seen.socket.netns, holder.process.pid);
             }
@@ -89,11 +91,7 @@ impl Passes {
         if let Some(storage) = &self.storage {
             read(storage, &mut take)?;
         }
-        // Nothing is remembered where one look is all: then an accept queue leads to its sockets.
-        if all || self.storage.is_none() {
-            self.namespaces(own, &inhabitants, &mut take)?;
-        }
-        Ok(())
+        self.namespaces(own, &inhabitants, &mut take)
     }
 
     /// Whether sockets that nobody holds can be found.
@@ -129,6 +127,12 @@ impl Passes {
         }
         Ok(())
     }
+}
+
+/// A listener whose queue the pass has not seen to its end, or, of MPTCP, at all.
+fn is_long(seen: &Observation) -> bool {
+    let mptcp = seen.socket.protocol == Protocol::Mptcp && seen.state == State::Listen;
+    mptcp || seen.state == State::Listen && seen.queue.0 > MOST_QUEUED
 }
 
 /// The inode of this thread's network namespace.

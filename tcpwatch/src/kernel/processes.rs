@@ -1,9 +1,10 @@
 //! Processes: whether they live, and word when they end.
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd, path::PathBuf};
+use std::{collections::HashMap, fs, os::fd::OwnedFd};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
@@ -21,6 +22,11 @@ pub enum PidError {
         /// Its process.
         pid: u32,
     },
+    /// It is a thread's id, of a process that is hidden from us.
+    #[error(
+        "{0} is the id of a thread, not of a process (which process, /proc does not show here: hidepid)"
+    )]
+    HiddenThread(u32),
     /// Pids here are not the host's.
     #[error(
         "--pid means pids of the host, and this is a pid namespace of its own; run tcpwatch in the host's (docker run --pid=host, hostPID: true)"
@@ -39,24 +45,33 @@ pub fn sees_all_pids() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|file| file.ino() == PROC_PID_INIT_INO)
 }
 
-/// Checks that a pid names a live process of this pid namespace.
+/// Checks that a pid names a live process of this pid namespace. A pidfd tells that also where
+/// `/proc` is mounted with `hidepid`.
 pub fn check(pid: u32) -> Result<(), PidError> {
     if !sees_all_pids() {
         return Err(PidError::Namespace);
     }
-    let status = fs::read_to_string(PathBuf::from(format!("/proc/{pid}/status")))
-        .map_err(|_| PidError::NoProcess(pid))?;
-    let field = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
-    };
-    match field("Tgid:").parse() {
-        Ok(tgid) if tgid != pid => return Err(PidError::Thread { tid: pid, pid: tgid }),
-        _ => {}
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
+        // The main thread may have ended while others live on; then this has not.
+        Some(Ok(fd)) if has_ended(&fd) => Err(PidError::Zombie(pid)),
+        Some(Ok(_)) => Ok(()),
+        // A thread's id is refused with EINVAL, since 6.13 with ENOENT (`kernel/pid.c`:
+        // `pidfd_prepare`).
+        Some(Err(Errno::INVAL | Errno::NOENT)) => match process_of(pid) {
+            Some(of) if of != pid => Err(PidError::Thread { tid: pid, pid: of }),
+            _ => Err(PidError::HiddenThread(pid)),
+        },
+        Some(Err(Errno::SRCH)) | None => Err(PidError::NoProcess(pid)),
+        Some(Err(_)) => Ok(()),
     }
-    if field("State:").starts_with('Z') {
-        return Err(PidError::Zombie(pid));
-    }
-    Ok(())
+}
+
+/// The process that a thread belongs to, if `/proc` shows it.
+fn process_of(tid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let of = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    of.trim().parse().ok()
 }
 
 /// Whether a pidfd is readable: also a zombie has ended.
@@ -88,7 +103,7 @@ impl Watch {
                 alive
             }
             // Out of descriptors is not the end of the process.
-            Some(Err(rustix::io::Errno::SRCH)) | None => false,
+            Some(Err(Errno::SRCH)) | None => false,
             Some(Err(_)) => true,
         }
     }

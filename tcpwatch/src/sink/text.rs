@@ -200,6 +200,9 @@ impl<W: Write> TextSink<W> {
     }
 
     fn culprit(&mut self, clock: &ClockMark, c: &Culprit) -> io::Result<()> {
+        if c.count == 1 {
+            return Ok(()); // its finding says it all
+        }
         let time = time_of_day(clock, c.at);
         let word = self.paint("1;35", "CULPRIT");
         writeln!(self.out, "{time} {word} {} {}", c.count, culprit::title(c))?;

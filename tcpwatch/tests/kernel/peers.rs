@@ -134,6 +134,12 @@ impl Program {
         self.answer()
     }
 
+    /// Stops it with SIGSTOP.
+    pub(crate) fn stop(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

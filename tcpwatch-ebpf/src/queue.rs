@@ -1,0 +1,41 @@
+//! Connections that nobody has accepted: they have no descriptor, and the only way to them, and to
+//! the listener they wait at, is the listener's queue.
+
+use tcpwatch_common::{Field, MOST_QUEUED, Setting, flag};
+
+use crate::{
+    kernel::{Ptr, has, load, setting},
+    maps::{Remembered, new_id, remembered},
+    socket,
+};
+
+/// Notes of each connection in the queue of a listener where it waits. The storage iterator then
+/// emits them. The queue is read without its lock; a request that leaves it meanwhile may lead
+/// astray, so a connection counts only while it is on the listener's port and nobody has it.
+#[inline(always)]
+pub fn mark(listener: &Remembered, tcp: Ptr) {
+    if !has(Field::AcceptQueue) || !has(Field::RequestSock) || !has(Field::RequestNext) {
+        return;
+    }
+    let port: u16 = load(tcp, Field::LocalPort);
+    let mut request: Ptr = load(tcp, Field::AcceptQueue);
+    for _ in 0..MOST_QUEUED {
+        if request.is_null() {
+            break;
+        }
+        let child: Ptr = load(request, Field::RequestSock);
+        request = load(request, Field::RequestNext);
+        if !child.is_null()
+            && load::<u16>(child, Field::LocalPort) == port
+            && load::<Ptr>(child, Field::SocketOfSock).is_null()
+            && let Some(known) = remembered(child)
+        {
+            if known.id == 0 {
+                known.id =
+                    if setting(Setting::LookOnly) != 0 { socket::cookie(child) } else { new_id() };
+            }
+            known.listener = listener.id;
+            known.flags |= flag::PASSIVE;
+        }
+    }
+}
