@@ -225,7 +225,7 @@ impl LingerTable {
         entry.seen = Some(observation.at);
         let (owner, error) = (entry.socket.owner, entry.socket.error);
         entry.socket = observation.socket;
-        entry.socket.owner = entry.socket.owner.or(owner);
+        entry.socket.owner = prefer(owner, observation.socket.owner);
         // A program that reads the error clears it; why the connection ended stays true.
         if entry.state == observation.state && entry.socket.error == 0 {
             entry.socket.error = error;
@@ -543,6 +543,16 @@ fn holders_are_younger(entry: &Lingering, context: Option<&Context<'_>>) -> bool
 
 fn held_by(holders: &[Holder], pid: u32) -> bool {
     holders.iter().any(|holder| holder.process.pid == pid)
+}
+
+/// Which owner to keep when a look brings another: of several that were only found with an fd, the
+/// first.
+fn prefer(before: Option<Owner>, now: Option<Owner>) -> Option<Owner> {
+    let found = |owner: &Owner| owner.how == How::Fd;
+    match (before, now) {
+        (Some(before), Some(now)) if found(&before) && found(&now) => Some(before),
+        (before, now) => now.or(before),
+    }
 }
 
 /// An owner that does not hold the socket gives way to one that does.

@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::core::time::{ClockMark, Timestamp};
+use crate::core::time::{ClockMark, Nanos, Timestamp};
 
 const NS: u64 = 1_000_000_000;
 /// The three clocks are read this many times; the reading that took the least time is kept.
@@ -16,6 +16,11 @@ fn read(clock: ClockId) -> u64 {
 /// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it.
 pub fn now() -> Timestamp {
     Timestamp(read(ClockId::Monotonic))
+}
+
+/// CPU time that this thread has used.
+pub fn used() -> Nanos {
+    Nanos(read(ClockId::ThreadCPUTime))
 }
 
 /// All three clocks, as close together as they can be read.

@@ -47,7 +47,8 @@ const REST_AFTER_FAILURE: Nanos = Nanos(10_000_000_000);
 pub const MOST_PROCESSES: usize = 64;
 /// How often the wall clock is looked at again.
 const CLOCK_EVERY: Nanos = Nanos::SECOND;
-/// After a pass that took t, none is run for this many t: passes stay under 5 % of one core.
+/// After a pass that took this thread t of CPU time, none is run for this many t: passes stay
+/// under 5 % of one core, and are not put off because the machine was busy with something else.
 const REST_AFTER_PASS: u64 = 20;
 
 /// What a live run is to do.
@@ -321,7 +322,7 @@ impl<'a> Watcher<'a> {
     /// Runs a pass and pushes what it saw, in order with the transitions of that time. A pass that
     /// fails is no reason to end: findings then say that nothing confirms them.
     fn pass(&mut self, scope: Scope) -> Result<()> {
-        let started = clock::now();
+        let (started, used) = (clock::now(), clock::used());
         let mut observations = Vec::new();
         match self.passes.run(scope, |seen| observations.push(seen)) {
             Ok(()) => {}
@@ -342,7 +343,8 @@ impl<'a> Watcher<'a> {
         }
         let at = clock::now();
         self.pipeline.push(Input::PassEnd { at })?;
-        self.rest_until = at + Nanos(at.since(started).0.saturating_mul(REST_AFTER_PASS));
+        let cost = clock::used().0.saturating_sub(used.0);
+        self.rest_until = at + Nanos(cost.saturating_mul(REST_AFTER_PASS));
         Ok(())
     }
 

@@ -70,8 +70,7 @@ input()
 
 fn waiters() {
     let mut program = Program::start(WAITERS);
-    let ports: Vec<u16> =
-        program.answer().split(' ').map(|port| port.parse().unwrap()).collect();
+    let ports: Vec<u16> = program.answer().split(' ').map(|port| port.parse().unwrap()).collect();
     let found = findings(&[]);
     assert_eq!(found.len(), 6, "{found:#?}");
     let expected = [

@@ -33,7 +33,8 @@ fn leaks(flags: &[&str]) -> Output {
         .unwrap()
 }
 
-fn lines(flags: &[&str], kind: &str) -> Vec<Value> {
+/// The lines of this type that `tcpwatch leaks -j` writes.
+pub(crate) fn lines(flags: &[&str], kind: &str) -> Vec<Value> {
     let output = leaks(&[&["-j"], flags].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout)

@@ -7,12 +7,20 @@
 
 mod cost;
 mod errors;
+mod evidence;
 mod findings;
 mod leaks;
 mod owners;
 mod peers;
+mod real;
+mod run;
 mod transitions;
 mod watch;
+
+use std::{
+    fmt,
+    process::{Command, Stdio},
+};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -27,12 +35,17 @@ fn main() {
         errors::tests(),
         leaks::tests(),
         cost::tests(),
+        real::tests(),
+        evidence::tests(),
+        run::tests(),
     ]
     .into_iter()
     .flatten()
     .map(|test| {
+        let missing = test.needs.into_iter().find(|need| !need.is_met());
         Trial::test(test.name, move || run(test.body))
-            .with_ignored_flag(!allowed || !(test.possible)())
+            .with_ignored_flag(!allowed || missing.is_some() || !(test.possible)())
+            .with_kind(missing.map_or_else(String::new, |need| format!("needs {need}")))
     })
     .collect();
     libtest_mimic::run(&arguments, trials).exit();
@@ -43,16 +56,63 @@ struct Test {
     name: &'static str,
     body: fn(),
     possible: fn() -> bool,
+    needs: Vec<Need>,
 }
 
 impl Test {
     fn new(name: &'static str, body: fn()) -> Self {
-        Self { name, body, possible: || true }
+        Self { name, body, possible: || true, needs: Vec::new() }
     }
 
     /// Shown as ignored where it is not possible.
     fn only_if(self, possible: fn() -> bool) -> Self {
         Self { possible, ..self }
+    }
+
+    /// Shown as ignored, with the reason, where a program is not installed.
+    fn needs(mut self, program: &'static str) -> Self {
+        self.needs.push(Need::Program(program));
+        self
+    }
+
+    /// The same for a module of Debian's Python.
+    fn needs_module(mut self, module: &'static str) -> Self {
+        self.needs.push(Need::Module(module));
+        self
+    }
+}
+
+/// What a test needs of the machine.
+enum Need {
+    Program(&'static str),
+    Module(&'static str),
+}
+
+impl Need {
+    fn is_met(&self) -> bool {
+        let mut command = match self {
+            Self::Program(program) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", "command -v \"$0\"", program]);
+                command
+            }
+            Self::Module(module) => {
+                let mut command = Command::new(real::PYTHON);
+                command.args(["-c", &format!("import {module}")]);
+                command
+            }
+        };
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(program) => write!(f, "{program}"),
+            Self::Module(module) => write!(f, "{} with {module}", real::PYTHON),
+        }
     }
 }
 

@@ -106,7 +106,12 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(source: &str) -> Self {
-        let mut child = Command::new("python3")
+        Self::start_with("python3", source)
+    }
+
+    /// The same with a certain Python.
+    pub(crate) fn start_with(python: &str, source: &str) -> Self {
+        let mut child = Command::new(python)
             .args(["-u", "-c", source])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -128,9 +133,14 @@ impl Program {
         line.trim().to_owned()
     }
 
+    /// Tells it to go on.
+    pub(crate) fn order(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
     /// Tells it to go on, and returns its answer.
     pub(crate) fn tell(&mut self, line: &str) -> String {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+        self.order(line);
         self.answer()
     }
 

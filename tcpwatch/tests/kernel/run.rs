@@ -78,8 +78,11 @@ fn hands_on() {
 
 fn signals() {
     let script = "trap 'echo usr1' USR1; trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
-    let mut child =
-        run(&[], &["sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = run(&[], &["sh", "-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     assert_eq!(output.next().unwrap(), "ready");
