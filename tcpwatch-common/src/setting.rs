@@ -42,7 +42,7 @@ pub mod filter {
 }
 
 /// Connections looked at in one accept queue; the verifier explores each turn.
-pub const MOST_QUEUED: u32 = 64;
+pub const MOST_QUEUED: u32 = 16;
 
 /// Slots of the `PASS` map, which says what the iterators emit.
 #[repr(u32)]

@@ -4,9 +4,9 @@
 //! The table is frozen, so the verifier sees constants and checks every load against the type
 //! of the struct; a load through a null or stale pointer yields 0 instead of faulting.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use tcpwatch_common::{COMM_LEN, FIELD_COUNT, Field, MISSING, SETTING_COUNT, Setting};
 
 #[unsafe(no_mangle)]
@@ -61,6 +61,17 @@ pub fn load16(base: Ptr, field: Field) -> [u8; 16] {
 #[inline(always)]
 pub fn address(base: Ptr, field: Field) -> Ptr {
     unsafe { base.cast::<u8>().add(offset(field) as usize).cast() }
+}
+
+/// Reads at an address. What comes out is a plain number to the verifier, even if it is a pointer.
+#[inline(always)]
+pub fn read<T: Copy>(address: u64) -> T {
+    let mut value = MaybeUninit::<T>::zeroed();
+    unsafe {
+        let size = size_of::<T>() as u32;
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size, address as *const _);
+        value.assume_init()
+    }
 }
 
 /// The address of a field inside a struct that is known by its address alone.

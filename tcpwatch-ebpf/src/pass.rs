@@ -16,7 +16,7 @@ use tcpwatch_common::{Field, PassSetting, RawObserved, Setting, flag, how, opene
 
 use crate::{
     filter::is_watched,
-    kernel::{Process, Ptr, has, load, process, setting},
+    kernel::{Process, Ptr, has, load, process, read, setting},
     maps::{Remembered, new_id, pass_setting, remembered},
     queue, socket, waiters,
 };
@@ -80,12 +80,13 @@ pub extern "C" fn task_file(ctx: *const TaskFileContext) -> i32 {
     if sk.is_null() || !socket::is_ours(sk) {
         return 0;
     }
+    // Most sockets of a busy host are in no state that a pass asks for. A watched process's are
+    // noted all the same.
+    if !watched && !is_wanted(sk) {
+        return 0;
+    }
     let Some(holder) = process(task) else { return 0 };
-    let file = if waiters::readable() {
-        waiters::word(unsafe { &raw const (*ctx).file } as u64)
-    } else {
-        0
-    };
+    let file = if waiters::readable() { read(unsafe { &raw const (*ctx).file } as u64) } else { 0 };
     let look = Look { meta, sk, file, holder: &holder, fd };
     if setting(Setting::LookOnly) != 0 {
         let mut known = stranger(sk);
@@ -101,6 +102,13 @@ pub extern "C" fn task_file(ctx: *const TaskFileContext) -> i32 {
     known.pass = pass_setting(PassSetting::Number);
     emit(&look, known);
     0
+}
+
+/// Whether this pass asks for the socket's state.
+#[inline(always)]
+fn is_wanted(sk: Ptr) -> bool {
+    let present: u8 = load(sk, Field::State);
+    pass_setting(PassSetting::States) >> (present & 31) & 1 != 0
 }
 
 /// A socket of which nothing is remembered; its cookie stands for it.

@@ -4,9 +4,9 @@
 use tcpwatch_common::{Field, MOST_QUEUED, Setting, flag};
 
 use crate::{
-    kernel::{Ptr, has, load, setting},
+    kernel::{Ptr, address, has, load, read, setting},
     maps::{Remembered, new_id, remembered},
-    socket,
+    socket, waiters,
 };
 
 /// Notes of each connection in the queue of a listener where it waits. The storage iterator then
@@ -14,7 +14,11 @@ use crate::{
 /// astray, so a connection counts only while it is on the listener's port and nobody has it.
 #[inline(always)]
 pub fn mark(listener: &Remembered, tcp: Ptr) {
-    if !has(Field::AcceptQueue) || !has(Field::RequestSock) || !has(Field::RequestNext) {
+    if !waiters::readable()
+        || !has(Field::AcceptQueue)
+        || !has(Field::RequestSock)
+        || !has(Field::RequestNext)
+    {
         return;
     }
     let port: u16 = load(tcp, Field::LocalPort);
@@ -26,8 +30,8 @@ pub fn mark(listener: &Remembered, tcp: Ptr) {
         let child: Ptr = load(request, Field::RequestSock);
         request = load(request, Field::RequestNext);
         if !child.is_null()
-            && load::<u16>(child, Field::LocalPort) == port
-            && load::<Ptr>(child, Field::SocketOfSock).is_null()
+            && read::<u16>(address(child, Field::LocalPort) as u64) == port
+            && read::<u64>(address(child, Field::SocketOfSock) as u64) == 0
             && let Some(known) = remembered(child)
         {
             if known.id == 0 {

@@ -5,10 +5,9 @@
 //! container leads to the `epitem` of one file (fs/eventpoll.c: ep_ptable_queue_proc); a blocked
 //! thread's is the `task_struct` (net/core/stream.c: sk_stream_wait_memory).
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use tcpwatch_common::{Field, RawObserved};
 
-use crate::kernel::{Ptr, address, at, has};
+use crate::kernel::{Ptr, address, at, has, read};
 
 /// Entries looked at; a queue is rarely longer than a prefork server has workers.
 const MOST: u32 = 16;
@@ -44,7 +43,7 @@ pub fn readable() -> bool {
 /// The address of the queue of a socket that has a file, which has a queue, too.
 #[inline(always)]
 fn queue(sk: Ptr) -> u64 {
-    word(address(sk, Field::WaitQueue) as u64)
+    read::<u64>(address(sk, Field::WaitQueue) as u64)
 }
 
 // What is found, packed into one word, because a global function returns no more: a count for
@@ -69,7 +68,7 @@ pub extern "C" fn waiters(head: u64, file: u64) -> u64 {
     if !readable() {
         return 0;
     }
-    let mut link = word(head);
+    let mut link = read::<u64>(head);
     let mut found = 0u64;
     for _ in 0..MOST {
         if link == head || link == 0 {
@@ -78,7 +77,7 @@ pub extern "C" fn waiters(head: u64, file: u64) -> u64 {
         // Arithmetic instead of branches, each of which would double what there is to explore.
         let waiter = waiter(link.wrapping_sub(at(0, Field::WaiterLink)), file);
         found = found.wrapping_add(1 << (waiter & 31)) | waiter >> EVENTS << EVENTS;
-        link = word(link);
+        link = read::<u64>(link);
     }
     found
 }
@@ -90,14 +89,14 @@ pub extern "C" fn waiter(entry: u64, file: u64) -> u64 {
     if !readable() {
         return POLLED;
     }
-    let private = word(at(entry, Field::WaiterPrivate));
+    let private = read::<u64>(at(entry, Field::WaiterPrivate));
     if private == 0 {
         let registration = entry.wrapping_sub(at(0, Field::EpollWaiter));
-        let item = word(at(registration, Field::EpollItem));
-        if word(at(item, Field::EpollFile)) != file {
+        let item = read::<u64>(at(registration, Field::EpollItem));
+        if read::<u64>(at(item, Field::EpollFile)) != file {
             return POLLED;
         }
-        let events = u64::from(half_word(at(item, Field::EpollEvents)));
+        let events = u64::from(read::<u32>(at(item, Field::EpollEvents)));
         return (events & LOW_EVENTS | events >> HIGH_SHIFT & HIGH_EVENTS) << EVENTS | EPOLL;
     }
     match task_pid(private) {
@@ -110,25 +109,10 @@ pub extern "C" fn waiter(entry: u64, file: u64) -> u64 {
 /// itself and says the same id. `poll` puts something else there (fs/select.c: poll_wqueues).
 #[inline(always)]
 fn task_pid(task: u64) -> Option<u32> {
-    let leader = word(at(task, Field::TaskLeader));
-    if leader == 0 || word(at(leader, Field::TaskLeader)) != leader {
+    let leader = read::<u64>(at(task, Field::TaskLeader));
+    if leader == 0 || read::<u64>(at(leader, Field::TaskLeader)) != leader {
         return None;
     }
-    let pid = half_word(at(task, Field::TaskTgid));
-    (pid != 0 && pid == half_word(at(leader, Field::TaskTgid))).then_some(pid)
-}
-
-/// Reads a word. What comes out is a plain number to the verifier, even if it is a pointer.
-#[inline(always)]
-pub fn word(address: u64) -> u64 {
-    let mut value = 0u64;
-    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 8, address as *const _) };
-    value
-}
-
-#[inline(always)]
-fn half_word(address: u64) -> u32 {
-    let mut value = 0u32;
-    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 4, address as *const _) };
-    value
+    let pid = read::<u32>(at(task, Field::TaskTgid));
+    (pid != 0 && pid == read::<u32>(at(leader, Field::TaskTgid))).then_some(pid)
 }

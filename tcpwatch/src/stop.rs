@@ -23,6 +23,8 @@ use crate::exit::say;
 
 /// How long a run may take to write what is left after it was told to stop.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Signals this close to the first are the same as the first.
+const SAME_WISH: Duration = Duration::from_millis(500);
 const COULD_NOT_FINISH: i32 = 2;
 
 /// Told once, when it is time.
@@ -49,6 +51,9 @@ impl Stop {
             if rung.recv().is_err() || tell.send(()).is_err() {
                 return;
             }
+            // What comes at once is the same wish: timeout(1) sends its signal twice.
+            thread::sleep(SAME_WISH);
+            while rung.try_recv().is_ok() {}
             // Nobody is left who could ring: the run has ended.
             if rung.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected) {
                 return;

@@ -188,6 +188,9 @@ fn inherited(finding: &Finding) -> String {
 
 /// How many different processes hold it.
 pub fn processes(holders: &[Holder]) -> usize {
+    if holders.len() < 2 {
+        return holders.len();
+    }
     let mut pids: Vec<_> = holders.iter().map(|holder| holder.process.pid).collect();
     pids.sort_unstable();
     pids.dedup();

@@ -183,14 +183,18 @@ impl LingerTable {
             known_since,
             deadline,
             interval: self.threshold.max(Nanos::SECOND),
-            due: false,
+            due: deadline <= known_since,
             shown: None,
             seen: None,
             holders: Vec::new(),
             evidence: Evidence { opener, ..Evidence::default() },
         };
+        if entry.due {
+            self.due += 1;
+        } else {
+            self.deadlines.insert((deadline, id));
+        }
         self.sockets.insert(id, Box::new(entry));
-        self.deadlines.insert((deadline, id));
     }
 
     /// Makes the socket due at `at`.
@@ -331,7 +335,10 @@ impl LingerTable {
         self.stop_timer(id);
         let entry = self.sockets.get_mut(&id)?;
         correct_owner(entry);
-        let listener = context.and_then(|context| context.listeners.of(&entry.socket));
+        let has_holder = !entry.holders.is_empty();
+        let listener = context
+            .filter(|_| !has_holder || entry.socket.role.is_none())
+            .and_then(|context| context.listeners.of(&entry.socket));
         if let Some(context) = context {
             let pid = entry.process(context.listeners);
             let facts = pid.and_then(|pid| context.names.process(pid, context.started));

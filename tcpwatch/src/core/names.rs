@@ -22,7 +22,7 @@ pub struct Names {
     processes: FxHashMap<u32, Arc<ProcessFacts>>,
     namespaces: FxHashMap<u32, Arc<str>>,
     /// A process in each namespace: who has no other name is known by this.
-    inhabitants: FxHashMap<u32, Process>,
+    inhabitants: FxHashMap<u32, (Process, Arc<str>)>,
 }
 
 impl Names {
@@ -39,16 +39,18 @@ impl Names {
     /// Notes who lives in a namespace: the lowest pid stands for it.
     pub fn observe(&mut self, observation: &Observation) {
         let Some(holder) = observation.holder else { return };
-        let inhabitant = self.inhabitants.entry(observation.socket.netns).or_insert(holder.process);
-        if holder.process.pid < inhabitant.pid {
-            *inhabitant = holder.process;
+        let netns = observation.socket.netns;
+        let known = self.inhabitants.get(&netns);
+        if known.is_none_or(|(process, _)| holder.process.pid < process.pid) {
+            let name = Arc::from(holder.process.to_string());
+            self.inhabitants.insert(netns, (holder.process, name));
         }
     }
 
     /// Forgets a process.
     pub fn exited(&mut self, pid: u32) {
         self.processes.remove(&pid);
-        self.inhabitants.retain(|_, inhabitant| inhabitant.pid != pid);
+        self.inhabitants.retain(|_, (process, _)| process.pid != pid);
     }
 
     /// Forgets what was said long ago.
@@ -68,9 +70,7 @@ impl Names {
 
     /// What a network namespace is called: its own name, or that of a process in it.
     pub fn namespace(&self, netns: u32) -> Option<Arc<str>> {
-        self.namespaces
-            .get(&netns)
-            .cloned()
-            .or_else(|| self.inhabitants.get(&netns).map(|process| Arc::from(process.to_string())))
+        let inhabitant = || self.inhabitants.get(&netns).map(|(_, name)| name);
+        self.namespaces.get(&netns).or_else(inhabitant).cloned()
     }
 }

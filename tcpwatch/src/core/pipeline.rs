@@ -193,7 +193,7 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Ends the run: the summary is the last record.
-    pub fn finish(mut self) -> io::Result<Summary> {
+    pub fn finish(&mut self) -> io::Result<Summary> {
         self.totals.at = self.now;
         self.totals.findings_only = self.rules.findings_only;
         self.totals.duration = self.now.since(self.started.unwrap_or(self.now));
@@ -205,7 +205,7 @@ impl<'a> Pipeline<'a> {
         }
         self.sink.record(&self.clock, &Record::Summary(&self.totals))?;
         self.sink.flush()?;
-        Ok(self.totals)
+        Ok(self.totals.clone())
     }
 
     fn advance(&mut self, to: Timestamp) {

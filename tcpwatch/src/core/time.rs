@@ -41,6 +41,12 @@ impl Nanos {
     /// One second.
     pub const SECOND: Self = Self(1_000_000_000);
 
+    /// In milliseconds.
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    pub fn milliseconds(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
     /// Twice as long, or the longest.
     #[must_use]
     pub fn doubled(self) -> Self {

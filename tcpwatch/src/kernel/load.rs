@@ -140,7 +140,25 @@ pub fn look(plan: &Plan) -> Result<Passes> {
     let (mut ebpf, _, _) = load(plan, true)?;
     let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let types = types.context("read the kernel's BTF")?;
-    prepare_passes(&mut ebpf, &types)
+    let mut passes = only_holders(&mut ebpf, &types)?;
+    passes.later = Some(Later { ebpf, types });
+    Ok(passes)
+}
+
+/// Loads the iterators over sockets without an fd when they are needed: that takes the verifier
+/// longer than many a look.
+pub struct Later {
+    ebpf: Ebpf,
+    types: aya::Btf,
+}
+
+impl Later {
+    /// The iterators over what we remember, and over one namespace.
+    pub(super) fn load(mut self) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+        let storage = remembered(&mut self.ebpf, &self.types)?;
+        let tcp = optional_iterator(&mut self.ebpf, &self.types, name::PROG_TCP, "tcp", None);
+        Ok((storage, tcp))
+    }
 }
 
 /// The object with its constants and sets filled in; no program is loaded yet.
@@ -255,6 +273,13 @@ fn fill_sets(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
 }
 
 fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
+    let storage = remembered(ebpf, types)?;
+    let tcp = optional_iterator(ebpf, types, name::PROG_TCP, "tcp", None);
+    Ok(Passes { storage, tcp, ..only_holders(ebpf, types)? })
+}
+
+/// Passes that see only what somebody holds.
+fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
     let task_file: &mut Iter = program(ebpf, name::PROG_TASK_FILE)?;
     task_file
         .load("task_file", types)
@@ -262,10 +287,9 @@ fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         .context("the kernel refuses the task_file iterator")?;
     let task_file = sys::link_iterator(task_file.fd()?.as_fd(), None)
         .context("attach the task_file iterator")?;
-    let storage = remembered(ebpf, types)?;
-    let tcp = optional_iterator(ebpf, types, name::PROG_TCP, "tcp", None);
     let settings = Array::try_from(take(ebpf, name::PASS)?)?;
-    Ok(Passes { task_file, storage, tcp, settings, closed: FxHashSet::default(), number: 0 })
+    let closed = FxHashSet::default();
+    Ok(Passes { task_file, storage: None, tcp: None, settings, closed, number: 0, later: None })
 }
 
 /// The iterator over what we remember.

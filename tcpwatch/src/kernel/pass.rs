@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tcpwatch_common::{MOST_QUEUED, PassSetting, RawObserved};
 
-use super::sys;
+use super::{load::Later, sys};
 use crate::{
     core::{
         input::{Observation, Scope},
@@ -38,6 +38,8 @@ pub struct Passes {
     pub(super) closed: FxHashSet<u32>,
     /// Number of the last pass.
     pub(super) number: u32,
+    /// What loads the iterators over sockets without an fd, once a pass finds that it needs them.
+    pub(super) later: Option<Later>,
 }
 
 /// Bytes taken from the kernel at once: what fits the cache.
@@ -72,12 +74,15 @@ impl Passes {
         self.set(PassSetting::States, states)?;
         self.set(PassSetting::PidsOnly, u32::from(scope == Scope::Watched))?;
         let mut inhabitants = FxHashMap::default();
+        let mut queued = false;
         let all = scope == Scope::Everything;
         let own = own_namespace();
         if all {
             inhabitants.insert(own, std::process::id());
         }
         read(&self.task_file, |seen| {
+            queued |= seen.state == State::Listen
+                && (seen.queue.0 > 0 || seen.socket.protocol == Protocol::Mptcp);
             if let Some(holder) = seen.holder
                 && (all || is_long(&seen))
             {
@@ -87,6 +92,11 @@ impl Passes {
         })?;
         if scope == Scope::Watched {
             return Ok(());
+        }
+        if (queued || all)
+            && let Some(later) = self.later.take()
+        {
+            (self.storage, self.tcp) = later.load().map_err(io::Error::other)?;
         }
         if let Some(storage) = &self.storage {
             read(storage, &mut take)?;

@@ -55,7 +55,6 @@ pub fn check(pid: u32) -> Result<(), PidError> {
     match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
         // The main thread may have ended while others live on; then this has not.
         Some(Ok(fd)) if has_ended(&fd) => Err(PidError::Zombie(pid)),
-        Some(Ok(_)) => Ok(()),
         // A thread's id is refused with EINVAL, since 6.13 with ENOENT (`kernel/pid.c`:
         // `pidfd_prepare`).
         Some(Err(Errno::INVAL | Errno::NOENT)) => match process_of(pid) {
@@ -63,7 +62,7 @@ pub fn check(pid: u32) -> Result<(), PidError> {
             _ => Err(PidError::HiddenThread(pid)),
         },
         Some(Err(Errno::SRCH)) | None => Err(PidError::NoProcess(pid)),
-        Some(Err(_)) => Ok(()),
+        Some(_) => Ok(()),
     }
 }
 

@@ -274,7 +274,8 @@ fn place(f: &Finding) -> String {
 
 fn wide(t: &Transition, pid: &str, comm: &str, arrow: &str, remote: &str) -> String {
     let how = t.socket.owner.map_or("-", |owner| owner.how.word());
-    let ms = t.in_state().map_or_else(|| "-".to_owned(), |span| format!("{:.3}", span_ms(span)));
+    let ms =
+        t.in_state().map_or_else(|| "-".to_owned(), |span| format!("{:.3}", span.milliseconds()));
     let tcp = |pick: fn(&crate::core::socket::TcpInfo) -> u64| {
         t.socket.tcp.as_ref().map_or_else(|| "-".to_owned(), |tcp| pick(tcp).to_string())
     };
@@ -351,11 +352,6 @@ fn remote(socket: &Socket) -> String {
     if socket.remote.port() == 0 { "*".to_owned() } else { socket.remote.to_string() }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown with three decimals")]
-fn span_ms(span: Nanos) -> f64 {
-    span.0 as f64 / 1e6
-}
-
 #[expect(clippy::cast_precision_loss, reason = "shown with six decimals")]
 fn seconds(span: Nanos) -> f64 {
     span.0 as f64 / 1e9
@@ -363,7 +359,7 @@ fn seconds(span: Nanos) -> f64 {
 
 /// Milliseconds in at most seven characters while it can be.
 fn milliseconds(span: Nanos) -> String {
-    let ms = span_ms(span);
+    let ms = span.milliseconds();
     if ms < 1000.0 { format!("{ms:.3}") } else { format!("{ms:.0}") }
 }
 

@@ -131,6 +131,8 @@ struct Watcher<'a> {
     marked: Timestamp,
     rest_until: Timestamp,
     batch: Vec<Transition>,
+    /// How many looks the last pass brought.
+    looks: usize,
 }
 
 impl<'a> Watcher<'a> {
@@ -152,6 +154,7 @@ impl<'a> Watcher<'a> {
             marked: Timestamp::default(),
             rest_until: Timestamp::default(),
             batch: Vec::new(),
+            looks: 0,
         };
         watcher.mark_clock()?;
         watcher.name_namespaces()?;
@@ -323,7 +326,7 @@ impl<'a> Watcher<'a> {
     /// fails is no reason to end: findings then say that nothing confirms them.
     fn pass(&mut self, scope: Scope) -> Result<()> {
         let (started, used) = (clock::now(), clock::used());
-        let mut observations = Vec::new();
+        let mut observations = Vec::with_capacity(self.looks);
         match self.passes.run(scope, |seen| observations.push(seen)) {
             Ok(()) => {}
             Err(error) => {
@@ -334,6 +337,8 @@ impl<'a> Watcher<'a> {
                 return Ok(self.pipeline.push(Input::PassFailed { at })?);
             }
         }
+        let (read, looks) = (clock::now(), observations.len());
+        self.looks = looks;
         self.pipeline.push(Input::PassBegin { at: started, scope })?;
         self.push_batch_in_order(observations)?;
         for pid in self.pipeline.wants_processes().into_iter().take(MOST_PROCESSES) {
@@ -344,6 +349,11 @@ impl<'a> Watcher<'a> {
         let at = clock::now();
         self.pipeline.push(Input::PassEnd { at })?;
         let cost = clock::used().0.saturating_sub(used.0);
+        log::debug!(
+            "pass over {scope:?}: {looks} looks in {:.1} ms, read after {:.1} ms",
+            at.since(started).milliseconds(),
+            read.since(started).milliseconds()
+        );
         self.rest_until = at + Nanos(cost.saturating_mul(REST_AFTER_PASS));
         Ok(())
     }

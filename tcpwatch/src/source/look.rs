@@ -155,7 +155,9 @@ fn look(
     sink: &mut dyn Sink,
 ) -> Result<Summary> {
     let filter = rules.filter.clone();
+    let began = clock::now();
     let mut look = Look { passes: load::look(plan)?, pipeline: Pipeline::new(rules, sink), filter };
+    let loaded = clock::now();
     look.pipeline.push(Input::Clock(clock::mark()))?;
     for (inode, name) in facts::namespaces() {
         let at = look.pipeline.now();
@@ -165,7 +167,14 @@ fn look(
         std::thread::sleep(SECOND_LOOK);
         look.pass()?;
     }
+    let read = clock::now();
     look.conclude()?;
+    log::debug!(
+        "ready after {:.1} ms, read after {:.1} ms, concluded after {:.1} ms",
+        loaded.since(began).milliseconds(),
+        read.since(began).milliseconds(),
+        clock::now().since(began).milliseconds()
+    );
     if let Some(time) = watch {
         say(&format!("tcpwatch: watching for {}", Nanos::from(time)));
         for _ in 0..LOOKS {
@@ -175,7 +184,10 @@ fn look(
             look.conclude()?;
         }
     }
-    Ok(look.pipeline.finish()?)
+    let summary = look.pipeline.finish()?;
+    // The process ends here, and its memory with it; to free that piece by piece takes time.
+    std::mem::forget(look);
+    Ok(summary)
 }
 
 /// A pipeline and what it looks with.
