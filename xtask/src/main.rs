@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod ebpf;
+mod looks;
 
 use std::{
     path::PathBuf,
@@ -27,6 +28,11 @@ enum Task {
     CheckEbpf,
     /// Measure what a transition costs, next to tcpstates and an empty program
     Bench(bench::Args),
+    /// Measure what a look costs, next to ss on the same sockets
+    BenchLeaks(looks::Args),
+    /// Hold sockets, for bench-leaks.
+    #[command(hide = true)]
+    Hold(looks::HoldArgs),
     /// Everything that must pass before a change lands
     Ci,
 }
@@ -36,6 +42,8 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build(),
         Task::CheckEbpf => ebpf::check(),
         Task::Bench(args) => bench::run(&args),
+        Task::BenchLeaks(args) => looks::run(&args),
+        Task::Hold(args) => looks::hold(&args),
         Task::Ci => ci::run(),
     };
     match result {

@@ -114,6 +114,11 @@ impl LingerTable {
         }
     }
 
+    /// All of them.
+    pub fn ids(&self) -> impl Iterator<Item = SocketId> {
+        self.sockets.keys().copied()
+    }
+
     /// Whether some are due and wait for a pass.
     pub fn wants_pass(&self) -> bool {
         self.due > 0

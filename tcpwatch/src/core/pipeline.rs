@@ -177,6 +177,11 @@ impl<'a> Pipeline<'a> {
         pids
     }
 
+    /// Sockets that are known to linger: a pass should find them.
+    pub fn lingering(&self) -> impl Iterator<Item = SocketId> {
+        self.lingering.ids()
+    }
+
     /// The groups of all open findings, what hurts most first.
     pub fn culprits(&self) -> Vec<Culprit> {
         self.culprits.all(self.now)

@@ -141,6 +141,7 @@ pub fn look(plan: &Plan) -> Result<Passes> {
     let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let types = types.context("read the kernel's BTF")?;
     let mut passes = only_holders(&mut ebpf, &types)?;
+    passes.look_only = true;
     passes.later = Some(Later { ebpf, types });
     Ok(passes)
 }
@@ -288,8 +289,16 @@ fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
     let task_file = sys::link_iterator(task_file.fd()?.as_fd(), None)
         .context("attach the task_file iterator")?;
     let settings = Array::try_from(take(ebpf, name::PASS)?)?;
-    let closed = FxHashSet::default();
-    Ok(Passes { task_file, storage: None, tcp: None, settings, closed, number: 0, later: None })
+    Ok(Passes {
+        task_file,
+        storage: None,
+        tcp: None,
+        settings,
+        closed: FxHashSet::default(),
+        number: 0,
+        look_only: false,
+        later: None,
+    })
 }
 
 /// The iterator over what we remember.

@@ -19,7 +19,7 @@ use crate::{
     core::{
         input::{Observation, Scope},
         pipeline::scope_states,
-        socket::Protocol,
+        socket::{Protocol, SocketId},
         state::State,
     },
     decode,
@@ -38,6 +38,8 @@ pub struct Passes {
     pub(super) closed: FxHashSet<u32>,
     /// Number of the last pass.
     pub(super) number: u32,
+    /// Nothing is remembered from one pass to the next.
+    pub(super) look_only: bool,
     /// What loads the iterators over sockets without an fd, once a pass finds that it needs them.
     pub(super) later: Option<Later>,
 }
@@ -53,19 +55,32 @@ impl Passes {
     /// A pass over everything also takes in what we do not remember yet: sockets in accept
     /// queues, namespace by namespace.
     pub fn run(&mut self, scope: Scope, take: impl FnMut(Observation)) -> io::Result<()> {
-        self.run_with(scope, scope_states(scope), take)
+        self.run_with(scope, scope_states(scope), None, take)
+    }
+
+    /// The same, but sockets that nobody holds are looked for only if one of these is not found
+    /// with an fd.
+    pub fn run_for(
+        &mut self,
+        scope: Scope,
+        expected: FxHashSet<SocketId>,
+        take: impl FnMut(Observation),
+    ) -> io::Result<()> {
+        let expected = (scope != Scope::Everything).then_some(expected);
+        self.run_with(scope, scope_states(scope), expected, take)
     }
 
     /// A pass over everything, `TIME_WAIT` included: those have no process, no socket id, and may
     /// be many.
     pub fn run_with_time_wait(&mut self, take: impl FnMut(Observation)) -> io::Result<()> {
-        self.run_with(Scope::Everything, u32::MAX, take)
+        self.run_with(Scope::Everything, u32::MAX, None, take)
     }
 
     fn run_with(
         &mut self,
         scope: Scope,
         states: u32,
+        mut expected: Option<FxHashSet<SocketId>>,
         mut take: impl FnMut(Observation),
     ) -> io::Result<()> {
         // 0 is what the kernel program remembers of a socket that no pass has seen.
@@ -76,21 +91,25 @@ impl Passes {
         let mut inhabitants = FxHashMap::default();
         let mut queued = false;
         let all = scope == Scope::Everything;
+        let look_only = self.look_only;
         let own = own_namespace();
         if all {
             inhabitants.insert(own, std::process::id());
         }
         read(&self.task_file, |seen| {
+            if let (Some(expected), Some(id)) = (&mut expected, &seen.socket.id) {
+                expected.remove(id);
+            }
             queued |= seen.state == State::Listen
                 && (seen.queue.0 > 0 || seen.socket.protocol == Protocol::Mptcp);
             if let Some(holder) = seen.holder
-                && (all || is_long(&seen))
+                && (all || look_only && is_long(&seen))
             {
                 inhabitants.insert(seen.socket.netns, holder.process.pid);
             }
             take(seen);
         })?;
-        if scope == Scope::Watched {
+        if scope == Scope::Watched || expected.is_some_and(|missing| missing.is_empty()) {
             return Ok(());
         }
         if (queued || all)

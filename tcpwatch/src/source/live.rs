@@ -327,7 +327,8 @@ impl<'a> Watcher<'a> {
     fn pass(&mut self, scope: Scope) -> Result<()> {
         let (started, used) = (clock::now(), clock::used());
         let mut observations = Vec::with_capacity(self.looks);
-        match self.passes.run(scope, |seen| observations.push(seen)) {
+        let expected = self.pipeline.lingering().collect();
+        match self.passes.run_for(scope, expected, |seen| observations.push(seen)) {
             Ok(()) => {}
             Err(error) => {
                 log::warn!("cannot look at open sockets: {error}");
@@ -367,16 +368,22 @@ impl<'a> Watcher<'a> {
         }
         self.follow()?;
         // Who holds a listener is needed by what came in through it before this look.
-        let (listeners, others): (Vec<_>, Vec<_>) =
-            observations.into_iter().partition(|seen| seen.state == State::Listen);
-        for listener in listeners {
-            self.pipeline.push(Input::Observed(listener))?;
+        let listens = |seen: &&Observation| seen.state == State::Listen;
+        for listener in observations.iter().filter(listens) {
+            self.pipeline.push(Input::Observed(*listener))?;
         }
-        let mut inputs: Vec<Input> = others.into_iter().map(Input::Observed).collect();
-        inputs.extend(self.batch.drain(..).map(Input::Transition));
-        inputs.sort_by_key(Input::at);
-        for input in inputs {
-            self.pipeline.push(input)?;
+        let mut transitions = std::mem::take(&mut self.batch);
+        transitions.sort_by_key(|transition| transition.at);
+        let mut transitions = transitions.into_iter().peekable();
+        // Both are in order of time; at the same moment the look was first.
+        for seen in observations.iter().filter(|seen| !listens(seen)) {
+            while let Some(transition) = transitions.next_if(|next| next.at < seen.at) {
+                self.pipeline.push(Input::Transition(transition))?;
+            }
+            self.pipeline.push(Input::Observed(*seen))?;
+        }
+        for transition in transitions {
+            self.pipeline.push(Input::Transition(transition))?;
         }
         Ok(())
     }
