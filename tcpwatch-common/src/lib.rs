@@ -7,12 +7,14 @@
 
 #![no_std]
 
+mod detail;
 mod field;
 mod raw;
 mod setting;
 
+pub use detail::{DETAILS, DETAILS_LEN, UNKNOWN};
 pub use field::{FIELD_COUNT, FIELDS, Field, FieldSpec, MISSING, Need};
-pub use raw::{COMM_LEN, RawObserved, RawSocket, RawTransition, flag, how, opened};
+pub use raw::{COMM_LEN, RawObserved, RawSocket, RawTransition, flag, how, look, opened};
 pub use setting::{
     COUNTER_COUNT, Counter, MOST_QUEUED, PASS_SETTING_COUNT, PassSetting, SETTING_COUNT, Setting,
     filter,

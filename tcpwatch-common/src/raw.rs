@@ -23,6 +23,18 @@ pub mod how {
     pub const LISTENER: u8 = 5;
 }
 
+/// Bits of [`RawObserved::bits`].
+pub mod look {
+    /// The three ages were read.
+    pub const HAS_AGES: u8 = 1;
+    /// `SO_KEEPALIVE` is set.
+    pub const KEEPALIVE: u8 = 2;
+    /// The wait queue was read, which is done for sockets that may linger and for listeners.
+    pub const HAS_WAITERS: u8 = 4;
+    /// The numbers of [`DETAILS`](crate::DETAILS) follow.
+    pub const HAS_DETAILS: u8 = 8;
+}
+
 /// Which side opened a connection. Values of [`RawObserved::opened`].
 pub mod opened {
     /// Its counters do not tell.
@@ -179,12 +191,10 @@ pub struct RawObserved {
     pub since_data_sent: u32,
     /// State.
     pub state: u8,
-    /// 1 if the three ages were read.
-    pub has_ages: u8,
-    /// 1 if `SO_KEEPALIVE` is set.
-    pub keepalive: u8,
-    /// 1 if the wait queue was read, which is done for sockets that may linger and for listeners.
-    pub has_waiters: u8,
+    /// Bits of [`look`].
+    pub bits: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
     /// Events of the epoll registrations of this file, all together (`epitem::event.events`).
     pub epoll_events: u32,
     /// Process of the thread that is blocked in a call on this socket; 0 if none, or several.

@@ -18,10 +18,12 @@ pub enum Setting {
     LookOnly,
     /// The children of this process, and theirs, join `PIDS`; 0 if nobody's do.
     FollowFrom,
+    /// 1: looks at connections in `CLOSE_WAIT` carry everything that `ss -i` shows.
+    Details,
 }
 
 /// Number of [`Setting`] slots.
-pub const SETTING_COUNT: usize = 6;
+pub const SETTING_COUNT: usize = 7;
 
 /// Bits of [`Setting::Filters`].
 pub mod filter {

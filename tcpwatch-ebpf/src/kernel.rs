@@ -45,6 +45,12 @@ pub fn load<T: Copy>(base: Ptr, field: Field) -> T {
     unsafe { core::ptr::read_volatile(base.cast::<u8>().add(offset(field) as usize).cast::<T>()) }
 }
 
+/// A pointer that leads some bytes further into the same struct.
+#[inline(always)]
+pub fn offset_by(base: Ptr, bytes: usize) -> Ptr {
+    unsafe { base.cast::<u8>().add(bytes).cast() }
+}
+
 /// Loads 16 bytes as two words.
 #[inline(always)]
 pub fn load16(base: Ptr, field: Field) -> [u8; 16] {

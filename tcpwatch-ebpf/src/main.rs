@@ -9,6 +9,7 @@
 
 mod accept;
 mod change;
+mod detail;
 mod filter;
 mod follow;
 mod kernel;

@@ -12,9 +12,10 @@ use aya_ebpf::{
         bpf_sock_from_file,
     },
 };
-use tcpwatch_common::{Field, PassSetting, RawObserved, Setting, flag, how, opened, state};
+use tcpwatch_common::{Field, PassSetting, RawObserved, Setting, flag, how, look, opened, state};
 
 use crate::{
+    detail,
     filter::is_watched,
     kernel::{Process, Ptr, has, load, process, read, setting},
     maps::{Remembered, new_id, pass_setting, remembered},
@@ -272,13 +273,13 @@ struct Look<'a> {
 }
 
 #[inline(always)]
-fn emit(look: &Look<'_>, known: &Remembered) {
-    let sk = look.sk;
+fn emit(seen: &Look<'_>, known: &Remembered) {
+    let sk = seen.sk;
     // Before the state is read, so that a later transition sorts behind this look.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let present: u8 = load(sk, Field::State);
     let tcp = socket::tcp_sock(sk);
-    if u32::from(present) == state::LISTEN && !tcp.is_null() && look.file != 0 {
+    if u32::from(present) == state::LISTEN && !tcp.is_null() && seen.file != 0 {
         queue::mark(known, tcp);
     }
     if pass_setting(PassSetting::States) >> (present & 31) & 1 == 0 {
@@ -294,9 +295,9 @@ fn emit(look: &Look<'_>, known: &Remembered) {
     let local_port = socket::local_port(sk, tcp, known, closed);
     socket::describe(&mut out.socket, sk, tcp, known, local_port);
     out.socket.cookie = socket::cookie(sk);
-    out.holder_pid = look.holder.pid;
-    out.holder_fd = look.fd;
-    out.holder_comm = look.holder.comm;
+    out.holder_pid = seen.holder.pid;
+    out.holder_fd = seen.fd;
+    out.holder_comm = seen.holder.comm;
     out.queue_len = load(sk, Field::QueueLen);
     out.queue_limit = load(sk, Field::QueueLimit);
     out.jiffies = unsafe { bpf_jiffies64() };
@@ -304,16 +305,30 @@ fn emit(look: &Look<'_>, known: &Remembered) {
     out.since_ack_received = ages[0];
     out.since_data_received = ages[1];
     out.since_data_sent = ages[2];
-    out.has_ages = u8::from(has_ages(tcp));
-    out.keepalive = u8::from(has(Field::SockFlags) && keepalive(sk));
+    out.bits = 0;
+    if has_ages(tcp) {
+        out.bits |= look::HAS_AGES;
+    }
+    if has(Field::SockFlags) && keepalive(sk) {
+        out.bits |= look::KEEPALIVE;
+    }
+    out.reserved = [0; 2];
     out.state = present;
     out.send_window =
         if tcp.is_null() || !has(Field::SendWindow) { 0 } else { load(tcp, Field::SendWindow) };
     let waited_for = 1 << (present & 31) & WAITED_FOR != 0;
-    waiters::describe(out, sk, if waited_for { look.file } else { 0 });
+    waiters::describe(out, sk, if waited_for { seen.file } else { 0 });
     out.opened =
         if u32::from(present) == state::CLOSE_WAIT { opened(tcp) } else { opened::UNKNOWN };
-    write(look.meta, &record);
+    let detailed =
+        setting(Setting::Details) != 0 && u32::from(present) == state::CLOSE_WAIT && !tcp.is_null();
+    if detailed {
+        out.bits |= look::HAS_DETAILS;
+    }
+    write(seen.meta, &record);
+    if detailed {
+        detail::write(unsafe { core::ptr::read_volatile(&raw const (*seen.meta).seq) }, tcp);
+    }
 }
 
 /// States in which it matters who waits for the socket.

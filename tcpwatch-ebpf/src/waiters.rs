@@ -5,7 +5,7 @@
 //! container leads to the `epitem` of one file (fs/eventpoll.c: ep_ptable_queue_proc); a blocked
 //! thread's is the `task_struct` (net/core/stream.c: sk_stream_wait_memory).
 
-use tcpwatch_common::{Field, RawObserved};
+use tcpwatch_common::{Field, RawObserved, look};
 
 use crate::kernel::{Ptr, address, at, has, read};
 
@@ -18,7 +18,9 @@ pub fn describe(out: &mut RawObserved, sk: Ptr, file: u64) {
     let wanted = file != 0 && readable();
     let found = if wanted { waiters(at(queue(sk), Field::WaitList), file) } else { 0 };
     let events = found >> EVENTS;
-    out.has_waiters = u8::from(wanted);
+    if wanted {
+        out.bits |= look::HAS_WAITERS;
+    }
     out.polled = (found >> POLLED) as u8;
     out.epoll = (found >> EPOLL) as u8;
     out.blocked = (found >> BLOCKED) as u8;

@@ -120,6 +120,7 @@ pub fn plan(args: &LiveArgs, filter: &Filter) -> Result<Plan> {
         findings_only: args.findings,
         ring_bytes: args.ring_size,
         exact_accept: true,
+        details: args.output.json,
         follow_from: None,
     })
 }

@@ -7,6 +7,7 @@ pub mod advice;
 pub mod comm;
 pub mod container;
 pub mod culprits;
+pub mod detail;
 pub mod evidence;
 pub mod filter;
 pub mod finding;

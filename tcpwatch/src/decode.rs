@@ -1,8 +1,15 @@
 //! Bytes from the kernel into facts. Never panics: a record that does not fit is an error.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod detail;
 
-use tcpwatch_common::{RawObserved, RawSocket, RawTransition, flag, how, opened};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use tcpwatch_common::{
+    DETAILS_LEN, RawObserved, RawSocket, RawTransition, flag, how, look, opened,
+};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::core::{
@@ -59,9 +66,24 @@ pub fn transition(bytes: &[u8]) -> Result<Transition, DecodeError> {
     })
 }
 
+/// How long the iterator record is that begins here; `None` if not even its beginning is here.
+pub fn observation_len(bytes: &[u8]) -> Option<usize> {
+    const AT: usize = std::mem::offset_of!(RawObserved, bits);
+    let bits = bytes.get(AT).filter(|_| bytes.len() >= size_of::<RawObserved>())?;
+    let more = if bits & look::HAS_DETAILS == 0 { 0 } else { DETAILS_LEN };
+    Some(size_of::<RawObserved>() + more)
+}
+
 /// Decodes one iterator record.
 pub fn observation(bytes: &[u8]) -> Result<Observation, DecodeError> {
-    let raw: RawObserved = read(bytes)?;
+    let (fixed, more) = bytes.split_at(bytes.len().min(size_of::<RawObserved>()));
+    let raw: RawObserved = read(fixed)?;
+    let jiffy = hz(raw.jiffies, raw.at_ns).map(|hz| Nanos(NS / hz));
+    let details = if raw.bits & look::HAS_DETAILS == 0 {
+        None
+    } else {
+        Some(Arc::new(detail::details(more, raw.jiffies, jiffy)?))
+    };
     let seen = socket(&raw.socket)?;
     Ok(Observation {
         at: Timestamp(raw.at_ns),
@@ -73,6 +95,7 @@ pub fn observation(bytes: &[u8]) -> Result<Observation, DecodeError> {
         activity: activity(&raw),
         waiters: waiters(&raw),
         send_window: (raw.socket.flags & flag::TCP_INFO != 0).then_some(raw.send_window),
+        details,
         socket: Socket { role: seen.role.or(role(raw.opened)), ..seen },
     })
 }
@@ -87,7 +110,7 @@ fn role(opened: u8) -> Option<Role> {
 }
 
 fn waiters(raw: &RawObserved) -> Option<Waiters> {
-    (raw.has_waiters != 0).then_some(Waiters {
+    (raw.bits & look::HAS_WAITERS != 0).then_some(Waiters {
         epoll: raw.epoll,
         epoll_events: raw.epoll_events,
         blocked: raw.blocked,
@@ -97,13 +120,13 @@ fn waiters(raw: &RawObserved) -> Option<Waiters> {
 }
 
 fn activity(raw: &RawObserved) -> Option<Activity> {
-    let hz = hz(raw.jiffies, raw.at_ns).filter(|_| raw.has_ages != 0)?;
+    let hz = hz(raw.jiffies, raw.at_ns).filter(|_| raw.bits & look::HAS_AGES != 0)?;
     let span = |jiffies: u32| Nanos(u64::from(jiffies) * (NS / hz));
     Some(Activity {
         ack_received: span(raw.since_ack_received),
         data_received: span(raw.since_data_received),
         data_sent: span(raw.since_data_sent),
-        keepalive: raw.keepalive != 0,
+        keepalive: raw.bits & look::KEEPALIVE != 0,
     })
 }
 

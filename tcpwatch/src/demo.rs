@@ -50,6 +50,7 @@ pub fn command(args: &DemoArgs) -> Outcome {
             findings_only: false,
             ring_bytes: 1 << 20,
             exact_accept: true,
+            details: args.json,
             follow_from: None,
         },
         rules: Rules {

@@ -165,6 +165,7 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
         findings_only: true,
         ring_bytes: RING,
         exact_accept: true,
+        details: false,
         follow_from: None,
     };
     let (kernel, _ring, mut passes) = match Kernel::attach(&plan) {

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{
+    detail::TcpDetails,
     input::Activity,
     process::ProcessFacts,
     socket::{Holder, Process, Socket},
@@ -151,6 +152,8 @@ pub struct Evidence {
     pub activity: Option<Activity>,
     /// Bytes the peer is ready to take.
     pub send_window: Option<u32>,
+    /// What `ss -i` shows, if it was asked for.
+    pub details: Option<Arc<TcpDetails>>,
     /// The process that opened it, as the transitions said.
     pub opener: Option<Process>,
     /// What its process, or for [`Verdict::NeverAccepted`] the listener's, says of itself.

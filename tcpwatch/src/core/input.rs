@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::{
+    detail::TcpDetails,
     process::ProcessFacts,
     socket::{Holder, Process, Socket},
     state::State,
@@ -32,7 +33,7 @@ pub struct Transition {
 }
 
 /// A look at a socket by an iterator pass: one per (process, fd), or one without a holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// When.
     pub at: Timestamp,
@@ -50,6 +51,8 @@ pub struct Observation {
     pub waiters: Option<Waiters>,
     /// Bytes the peer is ready to take; `None` if it cannot be read.
     pub send_window: Option<u32>,
+    /// What `ss -i` shows, if it was asked for.
+    pub details: Option<Arc<TcpDetails>>,
     /// The socket.
     pub socket: Socket,
 }

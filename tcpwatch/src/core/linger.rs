@@ -244,6 +244,7 @@ impl LingerTable {
         entry.evidence.waiters = observation.waiters.or(entry.evidence.waiters);
         entry.evidence.activity = observation.activity;
         entry.evidence.send_window = observation.send_window;
+        entry.evidence.details.clone_from(&observation.details);
     }
 
     /// The processes of what is due: who holds it, or the listener it waits at. Those of most

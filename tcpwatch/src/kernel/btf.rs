@@ -175,9 +175,10 @@ impl Btf {
             let member_name = word(&self.data, at)?;
             let member_type = word(&self.data, at + 4)?;
             let bits = word(&self.data, at + 8)?;
+            let is_bitfield = has_bitfields && bits >> 24 != 0;
             let bits = if has_bitfields { bits & 0x00ff_ffff } else { bits };
             if self.string(member_name) == name.as_bytes() {
-                return (bits % 8 == 0).then_some((bits / 8, member_type));
+                return (!is_bitfield && bits % 8 == 0).then_some((bits / 8, member_type));
             }
             if member_name == 0
                 && let Some(inner) = self.resolve(member_type, DEEPEST)

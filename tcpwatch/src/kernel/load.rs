@@ -36,6 +36,8 @@ pub struct Plan {
     pub ring_bytes: u32,
     /// Use `fexit/inet_csk_accept` if the kernel allows it.
     pub exact_accept: bool,
+    /// Findings carry what `ss -i` shows.
+    pub details: bool,
     /// Follow the children of this process.
     pub follow_from: Option<u32>,
 }
@@ -238,6 +240,7 @@ fn settings(plan: &Plan, look_only: bool) -> Result<[u32; SETTING_COUNT]> {
     settings[Setting::Cpus as usize] = u32::try_from(cpus).unwrap_or(1);
     settings[Setting::WakeAbove as usize] = plan.ring_bytes / 4;
     settings[Setting::LookOnly as usize] = u32::from(look_only);
+    settings[Setting::Details as usize] = u32::from(plan.details);
     settings[Setting::FollowFrom as usize] = plan.follow_from.unwrap_or(0);
     Ok(settings)
 }

@@ -12,7 +12,7 @@ use std::{
 use aya::maps::{Array, MapData};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tcpwatch_common::{MOST_QUEUED, PassSetting, RawObserved};
+use tcpwatch_common::{MOST_QUEUED, PassSetting};
 
 use super::{load::Later, sys};
 use crate::{
@@ -46,7 +46,6 @@ pub struct Passes {
 
 /// Bytes taken from the kernel at once: what fits the cache.
 const BUFFER: usize = 256 << 10;
-const RECORD: usize = size_of::<RawObserved>();
 
 impl Passes {
     /// Runs one pass, in order of time. Sockets with an fd come once per holder, those that nobody
@@ -187,7 +186,7 @@ fn read_in(link: &OwnedFd, pid: u32) -> io::Result<Vec<Observation>> {
 /// Runs the iterator to its end. The kernel hands out whole records.
 fn read(link: &OwnedFd, mut take: impl FnMut(Observation)) -> io::Result<()> {
     let mut file = sys::start_iterator(link)?;
-    let mut buffer = vec![0; BUFFER / RECORD * RECORD];
+    let mut buffer = vec![0; BUFFER];
     let mut filled = 0;
     loop {
         match file.read(&mut buffer[filled..]) {
@@ -198,9 +197,12 @@ fn read(link: &OwnedFd, mut take: impl FnMut(Observation)) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         }
-        let whole = filled / RECORD * RECORD;
-        for record in buffer[..whole].chunks_exact(RECORD) {
+        let mut whole = 0;
+        while let Some(len) = decode::observation_len(&buffer[whole..filled])
+            && let Some(record) = buffer[whole..filled].get(..len)
+        {
             take(decode::observation(record).map_err(io::Error::other)?);
+            whole += len;
         }
         buffer.copy_within(whole..filled, 0);
         filled -= whole;

@@ -31,7 +31,9 @@
 //!   - `evidence`: `waiters` (`waiting`: `nobody`, `epoll-level`, `epoll-edge`, `epoll-disarmed`,
 //!     `epoll-not-reading`, `blocked` or `polled`; `epoll`, `blocked` and `polled` count them;
 //!     `epoll_events` without `EPOLL`), `opener`, the times since the last ACK and data, `keepalive`,
-//!     `send_window` (what the peer takes), counters, `error` (an errno).
+//!     `send_window` (what the peer takes), counters, `error` (an errno), and `tcp`: what `ss -i` and
+//!     `ss -o` show (`congestion`, `timer`, and numbers under their names, `null` where the kernel
+//!     has none).
 //!   - `process` (who holds the socket, or the listener): `cgroup_path`, `container` (`id`,
 //!     `runtime`, `pod_uid`), `fds` in use and `fd_limit`, `stopped`, `threads` (`count`, `state`,
 //!     `wait`: the kernel function), `threads_unseen`.

@@ -370,7 +370,7 @@ impl<'a> Watcher<'a> {
         // Who holds a listener is needed by what came in through it before this look.
         let listens = |seen: &&Observation| seen.state == State::Listen;
         for listener in observations.iter().filter(listens) {
-            self.pipeline.push(Input::Observed(*listener))?;
+            self.pipeline.push(Input::Observed(listener.clone()))?;
         }
         let mut transitions = std::mem::take(&mut self.batch);
         transitions.sort_by_key(|transition| transition.at);
@@ -380,7 +380,7 @@ impl<'a> Watcher<'a> {
             while let Some(transition) = transitions.next_if(|next| next.at < seen.at) {
                 self.pipeline.push(Input::Transition(transition))?;
             }
-            self.pipeline.push(Input::Observed(*seen))?;
+            self.pipeline.push(Input::Observed(seen.clone()))?;
         }
         for transition in transitions {
             self.pipeline.push(Input::Transition(transition))?;

@@ -135,6 +135,7 @@ pub fn command(args: &LeaksArgs) -> Outcome {
         findings_only: true,
         ring_bytes: RING,
         exact_accept: false,
+        details: args.json,
         follow_from: None,
     };
     let mut sink: Box<dyn Sink> = if args.json {

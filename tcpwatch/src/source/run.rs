@@ -67,6 +67,7 @@ fn live(args: &RunArgs) -> Result<Live> {
             findings_only,
             ring_bytes: args.ring_size,
             exact_accept: true,
+            details: args.output.json,
             follow_from: Some(std::process::id()),
         },
         rules: Rules {

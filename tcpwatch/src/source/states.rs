@@ -53,6 +53,7 @@ pub fn command(args: &StatesArgs) -> Outcome {
         findings_only: true,
         ring_bytes: RING,
         exact_accept: false,
+        details: false,
         follow_from: None,
     };
     let mut seen = Vec::new();

@@ -88,6 +88,7 @@ pub(crate) fn input(line: &str) -> Input {
             }),
             waiters: value(&words, "waiters").map(waiters),
             send_window: number(&words, "window"),
+            details: None,
             socket: socket(words[2], &words[4..]),
         }),
         "process" => Input::Process(Arc::new(ProcessFacts {

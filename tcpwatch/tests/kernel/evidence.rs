@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("who_opened_an_old_connection_is_known", roles),
         Test::new("a_child_forked_later_has_inherited", younger_child),
         Test::new("what_grows_is_told_from_what_does_not", growth),
+        Test::new("what_ss_shows_is_shown", what_ss_shows),
     ]
 }
 
@@ -268,5 +269,79 @@ fn growth() {
     let steady = culprit(pool);
     assert_eq!(steady["growth_per_minute"], Value::Null, "{steady}");
     assert!((3..=6).contains(&steady["count"].as_u64().unwrap()), "{steady}");
+    program.kill();
+}
+
+/// A connection with some history and keepalive on.
+const HISTORY: &str = "
+import socket
+s = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(s.getsockname()); a, _ = s.accept()
+a.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+c.sendall(bytes(3000)); a.recv(100); a.sendall(bytes(500))
+c.recv(1000)
+c.close()
+print('ready')
+input()
+";
+
+/// What `ss` calls it, and where we have it; a number may differ by what a jiffy rounds.
+const SAME: [(&str, &str); 24] = [
+    ("rto", "/evidence/tcp/rto_ms"),
+    ("mss", "/evidence/tcp/mss"),
+    ("pmtu", "/evidence/tcp/pmtu"),
+    ("rcvmss", "/evidence/tcp/rcv_mss"),
+    ("advmss", "/evidence/tcp/advmss"),
+    ("cwnd", "/evidence/tcp/cwnd"),
+    ("bytes_sent", "/evidence/tcp/bytes_sent"),
+    ("bytes_acked", "/evidence/bytes_acked"),
+    ("bytes_received", "/evidence/bytes_received"),
+    ("segs_out", "/evidence/tcp/segs_out"),
+    ("segs_in", "/evidence/tcp/segs_in"),
+    ("data_segs_out", "/evidence/tcp/data_segs_out"),
+    ("data_segs_in", "/evidence/tcp/data_segs_in"),
+    ("delivered", "/evidence/tcp/delivered"),
+    ("rcv_space", "/evidence/tcp/rcv_space"),
+    ("rcv_ssthresh", "/evidence/tcp/rcv_ssthresh"),
+    ("snd_wnd", "/evidence/send_window"),
+    ("ino", "/inode"),
+    ("ssthresh", "/evidence/tcp/ssthresh"),
+    ("reordering", "/evidence/tcp/reordering"),
+    ("lost", "/evidence/tcp/lost"),
+    ("sacked", "/evidence/tcp/sacked"),
+    ("bytes_retrans", "/evidence/tcp/bytes_retrans"),
+    ("rcv_wnd", "/evidence/tcp/rcv_wnd"),
+];
+
+fn what_ss_shows() {
+    let mut program = Program::start(HISTORY);
+    assert_eq!(program.answer(), "ready");
+    let finding = &findings(&[])[0];
+    let output = Command::new("ss").args(["-HtanpoieO", "state", "close-wait"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let theirs = |name: &str| {
+        text.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let mut compared = 0;
+    for (name, place) in SAME {
+        let ours = finding.pointer(place).unwrap_or_else(|| panic!("no {place}: {finding:#}"));
+        if let Some(theirs) = theirs(name) {
+            assert_eq!(ours.to_string(), theirs, "{name}: {text} {finding:#}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 18, "ss shows only {compared} of them: {text}");
+    let columns: Vec<_> = text.split_whitespace().collect();
+    assert_eq!(columns[0], finding["unread"].to_string());
+    assert_eq!(columns[1], finding["unsent"].to_string());
+    let cookie = format!("{:x}", finding["cookie"].as_u64().unwrap());
+    assert_eq!(theirs("sk").unwrap(), cookie);
+    let holder = &finding["holders"][0];
+    assert!(text.contains(&format!("pid={},fd={}", holder["pid"], holder["fd"])), "{text}");
+    let timer = &finding["evidence"]["tcp"]["timer"];
+    assert_eq!((&timer["kind"], &timer["retries"]), (&json!("keepalive"), &json!(0)));
+    assert!(theirs("timer").unwrap().starts_with("(keepalive,"), "{text}");
+    let congestion = finding["evidence"]["tcp"]["congestion"].as_str().unwrap();
+    assert!(columns.contains(&congestion), "{text}");
     program.kill();
 }

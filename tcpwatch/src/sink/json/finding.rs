@@ -1,11 +1,14 @@
 //! A finding and its evidence as JSON; `sink/json.rs` says what the fields mean.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Endpoint, Identity, ProcessField};
 use crate::{
     core::{
         advice,
+        detail::TcpDetails,
         finding::{Ending, Finding, Listener},
         process::{ProcessFacts, Threads},
         socket::Holder,
@@ -131,6 +134,7 @@ struct EvidenceField {
     srtt_us: Option<u32>,
     retransmits: Option<u32>,
     error: u32,
+    tcp: Option<DetailsField>,
 }
 
 impl EvidenceField {
@@ -150,6 +154,36 @@ impl EvidenceField {
             srtt_us: tcp.map(|tcp| tcp.srtt_us),
             retransmits: tcp.map(|tcp| tcp.retransmits),
             error: finding.socket.error,
+            tcp: evidence.details.as_deref().map(DetailsField::from),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DetailsField {
+    congestion: String,
+    timer: Option<TimerField>,
+    #[serde(flatten)]
+    numbers: BTreeMap<&'static str, Option<u64>>,
+}
+
+#[derive(Serialize)]
+struct TimerField {
+    kind: &'static str,
+    expires_ms: u64,
+    retries: u64,
+}
+
+impl From<&TcpDetails> for DetailsField {
+    fn from(details: &TcpDetails) -> Self {
+        Self {
+            congestion: details.congestion.to_string(),
+            timer: details.timer.map(|timer| TimerField {
+                kind: timer.kind,
+                expires_ms: timer.expires_in.0 / 1_000_000,
+                retries: timer.retries,
+            }),
+            numbers: details.numbers.iter().copied().collect(),
         }
     }
 }
