@@ -122,6 +122,7 @@ fields! {
     KeepaliveExpires: "sock" "sk_timer.expires" 8 Optional,
     Congestion: "inet_connection_sock" "icsk_ca_ops" 8 Optional,
     CongestionName: "tcp_congestion_ops" "name" 16 Optional,
+    SndWl1: "tcp_sock" "snd_wl1" 4 Optional,
     SendWindow: "tcp_sock" "snd_wnd" 4 Optional,
     WaitQueue: "sock" "sk_wq" 8 Optional,
     WaitList: "socket_wq" "wait.head.next" 8 Optional,

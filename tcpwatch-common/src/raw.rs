@@ -31,6 +31,8 @@ pub mod look {
     pub const KEEPALIVE: u8 = 2;
     /// The wait queue was read, which is done for sockets that may linger and for listeners.
     pub const HAS_WAITERS: u8 = 4;
+    /// No segment came in after the peer's FIN, so the last ACK is as old as that.
+    pub const QUIET_SINCE_FIN: u8 = 16;
     /// The numbers of [`DETAILS`](crate::DETAILS) follow.
     pub const HAS_DETAILS: u8 = 8;
 }

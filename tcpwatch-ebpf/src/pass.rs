@@ -109,11 +109,17 @@ fn is_wanted(sk: Ptr) -> bool {
     pass_setting(PassSetting::States) >> (present & 31) & 1 != 0
 }
 
-/// A socket of which nothing is remembered; its cookie stands for it.
+/// A socket of which nothing is remembered; its cookie stands for it. Several MPTCP sockets may
+/// have the same, so of those the file's inode does; an inode is far below 2^63.
 #[inline(always)]
 fn stranger(sk: Ptr) -> Remembered {
     let mut known: Remembered = unsafe { MaybeUninit::zeroed().assume_init() };
-    known.id = socket::cookie(sk);
+    let mptcp = load::<u16>(sk, Field::Protocol) == socket::IPPROTO_MPTCP;
+    known.id = if mptcp {
+        1 << 63 | socket::inode(sk, load(sk, Field::SocketOfSock))
+    } else {
+        socket::cookie(sk)
+    };
     known
 }
 
@@ -243,6 +249,14 @@ fn keepalive(sk: Ptr) -> bool {
     load::<u64>(sk, Field::SockFlags) >> SOCK_KEEPOPEN & 1 != 0
 }
 
+/// `snd_wl1` is the sequence number of the last segment that could have changed the send window. A
+/// FIN takes one, so whatever comes after it has a higher one than the FIN had (net/ipv4/tcp_input.c:
+/// tcp_may_update_window, tcp_update_wl). Of use in `CLOSE_WAIT`.
+#[inline(always)]
+fn quiet_since_fin(tcp: Ptr) -> bool {
+    load::<u32>(tcp, Field::SndWl1) != load::<u32>(tcp, Field::RcvNxt)
+}
+
 /// Who opened a connection that has not sent a FIN. `bytes_acked` counts the SYN of the side that
 /// connected (net/ipv4/tcp_input.c: tcp_snd_una_update) and not of the side that accepted, whose
 /// `snd_una` starts behind it (net/ipv4/tcp_minisocks.c: tcp_create_openreq_child).
@@ -308,6 +322,9 @@ fn emit(seen: &Look<'_>, known: &Remembered) {
     out.bits = 0;
     if has_ages(tcp) {
         out.bits |= look::HAS_AGES;
+    }
+    if !tcp.is_null() && has(Field::SndWl1) && quiet_since_fin(tcp) {
+        out.bits |= look::QUIET_SINCE_FIN;
     }
     if has(Field::SockFlags) && keepalive(sk) {
         out.bits |= look::KEEPALIVE;

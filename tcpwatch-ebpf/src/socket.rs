@@ -66,7 +66,7 @@ pub fn both_shut(sk: Ptr) -> bool {
 /// Inode of the socket file. Kernels before 6.18 keep it behind `sk_socket`, past the end of the
 /// type the verifier knows, so there it takes a probe read.
 #[inline(always)]
-fn inode(sk: Ptr, socket: Ptr) -> u64 {
+pub fn inode(sk: Ptr, socket: Ptr) -> u64 {
     if has(Field::Inode) {
         return load(sk, Field::Inode);
     }

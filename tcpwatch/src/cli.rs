@@ -160,8 +160,8 @@ pub struct LeaksArgs {
     /// Which sockets.
     #[command(flatten)]
     pub filter: FilterArgs,
-    /// Only what has lingered this long
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = config::duration)]
+    /// Only what has lingered this long; 0s shows also what passes through at this moment
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = config::duration)]
     pub linger: std::time::Duration,
     /// Also report deliberate half-closes, where data still flows
     #[arg(long)]

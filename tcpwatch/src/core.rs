@@ -23,4 +23,5 @@ pub mod socket;
 pub mod state;
 pub mod table;
 pub mod time;
+pub mod verdict;
 pub mod waiters;

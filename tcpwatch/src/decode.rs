@@ -127,6 +127,7 @@ fn activity(raw: &RawObserved) -> Option<Activity> {
         data_received: span(raw.since_data_received),
         data_sent: span(raw.since_data_sent),
         keepalive: raw.bits & look::KEEPALIVE != 0,
+        quiet_since_fin: raw.bits & look::QUIET_SINCE_FIN != 0,
     })
 }
 

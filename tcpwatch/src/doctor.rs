@@ -21,7 +21,7 @@ use crate::{
         btf::Btf,
         layout::Layout,
         load::{AcceptProbe, Kernel, Plan, VMLINUX},
-        privilege,
+        privilege, processes,
     },
 };
 
@@ -182,6 +182,11 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
     )?;
     let mut seen = FxHashSet::default();
     match passes.run(Scope::Everything, |look| seen.extend(look.socket.id)) {
+        Ok(()) if !processes::sees_all_pids() => report.line(
+            Mark::Note,
+            "task_file iterator",
+            "this is a pid namespace of its own: what only processes outside it hold is not seen",
+        )?,
         Ok(()) => report.line(
             Mark::Good,
             "task_file iterator",

@@ -42,7 +42,7 @@ pub fn summary(finding: &Finding) -> String {
             not_closed(finding)
         ),
         Some(Verdict::WriteBlocked) => format!(
-            "{who} has {} bytes for {peer} that it does not take, {at_least}{linger} after it closed its side{}",
+            "{who} has {} bytes for {peer} that it does not acknowledge, {at_least}{linger} after it closed its side{}",
             finding.socket.tcp.map_or(0, |tcp| tcp.unsent),
             write_blocked(finding)
         ),
@@ -63,6 +63,8 @@ fn ended(finding: &Finding) -> String {
     let Some(ending) = finding.ending else {
         return format!("over after {at_least}{linger}");
     };
+    // Its beginning is not known, or not its end.
+    let about = if finding.at_least { "about" } else { "at most" };
     let by = ending.by.map_or_else(String::new, |process| format!(" by {process}"));
     match ending.cause {
         Cause::Closed => format!("closed after {at_least}{linger}{by}"),
@@ -79,9 +81,13 @@ fn ended(finding: &Finding) -> String {
         }
         Cause::ListenerClosed => format!("its listener was closed after {at_least}{linger}"),
         Cause::FdClosed => {
-            format!("the fd was closed or used anew; it had lingered for at most {linger}")
+            format!("the fd was closed or used anew; it had lingered for {about} {linger}")
         }
-        Cause::Gone => format!("gone after at most {linger}; its end was not seen"),
+        Cause::InUse => format!(
+            "in use after all: {} takes data {at_least}{linger} after it closed its side, a deliberate half-close",
+            finding.socket.remote
+        ),
+        Cause::Gone => format!("gone after {about} {linger}; its end was not seen"),
     }
 }
 
@@ -90,18 +96,27 @@ fn of(process: Option<Process>) -> String {
 }
 
 /// Why nobody reads, from who waits for the socket and what its process does.
-fn not_reading(finding: &Finding) -> &'static str {
-    if is_stopped(finding) {
-        return "the process is stopped, by a signal or a debugger";
+fn not_reading(finding: &Finding) -> String {
+    if let Some(how) = halted(finding) {
+        return format!("the process is {how}");
     }
     let Some(waiters) = finding.evidence.waiters else {
-        return "a forgotten pool connection, or a blocked worker or loop";
+        return "a forgotten pool connection, or a blocked worker or loop".to_owned();
     };
-    match waiters.waiting() {
+    let elsewhere =
+        finding.evidence.process.as_ref().is_some_and(|process| process.waits_in_epoll());
+    let why = match waiters.waiting() {
         Waiting::Nobody => {
             "nobody waits for this socket, as with a forgotten pool connection or a worker that is busy elsewhere"
         }
-        Waiting::Level => "epoll tells its event loop, which does not come to it: a blocked loop",
+        // Who waited on this one would have been woken.
+        Waiting::Level if elsewhere => {
+            "it is in an epoll set that nobody waits on now; the thread that waits does so on another"
+        }
+        Waiting::Level => {
+            "epoll tells its event loop at every turn, which does not come to it, or ignores it: a blocked or careless loop"
+        }
+        Waiting::Several => "it is in several epoll sets, none of whose users reads it",
         Waiting::Edge => {
             "epoll has told its event loop once (edge-triggered), and it was not read to the end"
         }
@@ -110,16 +125,18 @@ fn not_reading(finding: &Finding) -> &'static str {
         }
         Waiting::NotForReading => "it is in epoll, but not for reading, so nobody will be told",
         Waiting::Blocked => "a thread is blocked in another call on this socket",
-        Waiting::Polled => "it is polled, but whoever polls does not read: a blocked loop",
-    }
+        // A poll for input would have returned.
+        Waiting::Polled => "it is polled, but not for reading",
+    };
+    why.to_owned()
 }
 
 /// What keeps a socket from being closed, where its waiters show it.
-fn not_closed(finding: &Finding) -> &'static str {
-    if is_stopped(finding) {
-        return "; the process is stopped, by a signal or a debugger";
+fn not_closed(finding: &Finding) -> String {
+    if let Some(how) = halted(finding) {
+        return format!("; the process is {how}");
     }
-    match finding.evidence.waiters.map(|waiters| waiters.waiting()) {
+    let more = match finding.evidence.waiters.map(|waiters| waiters.waiting()) {
         Some(Waiting::Edge) => {
             "; it is in epoll edge-triggered, which will not tell again: was the last read the one that took the last data?"
         }
@@ -127,22 +144,40 @@ fn not_closed(finding: &Finding) -> &'static str {
         Some(Waiting::Disarmed) => "; its one-shot epoll registration was not armed again",
         Some(Waiting::NotForReading) => "; it is in epoll, but not for reading",
         _ => "",
-    }
+    };
+    more.to_owned()
 }
 
-fn write_blocked(finding: &Finding) -> &'static str {
+fn write_blocked(finding: &Finding) -> String {
+    let retransmits = finding.socket.tcp.map_or(0, |tcp| tcp.retransmits);
+    if finding.evidence.send_window.is_some_and(|window| window > 0) && retransmits > 0 {
+        return format!(
+            " ({retransmits} retransmissions into an open window): the path or the peer is gone"
+        );
+    }
     let closed = finding.evidence.send_window == Some(0);
     let blocked = finding.evidence.waiters.is_some_and(|waiters| waiters.blocked > 0);
-    match (closed, blocked) {
+    let why = match (closed, blocked) {
         (true, true) => ": the peer's window is closed, and a thread is blocked in a call on it",
         (true, false) => ": the peer's window is closed",
         (false, true) => "; a thread is blocked in a call on it",
         (false, false) => "",
-    }
+    };
+    why.to_owned()
 }
 
-fn is_stopped(finding: &Finding) -> bool {
-    finding.evidence.process.as_ref().is_some_and(|process| process.is_stopped())
+fn halted(finding: &Finding) -> Option<&'static str> {
+    finding.evidence.process.as_ref()?.halted()
+}
+
+/// Whether those who should accept can.
+fn halted_listeners(finding: &Finding) -> String {
+    let all = finding.listener.as_ref().map_or(0, |listener| processes(&listener.holders));
+    match (halted(finding), finding.evidence.halted) {
+        (Some(how), 1) if all == 1 => format!(" (the process is {how})"),
+        (_, 0) => String::new(),
+        (_, some) => format!(" ({some} of its {all} processes are stopped or frozen)"),
+    }
 }
 
 fn never_accepted(finding: &Finding) -> String {
@@ -155,16 +190,15 @@ fn never_accepted(finding: &Finding) -> String {
         );
     };
     format!(
-        "{} on {} is not accepting{}: {peer} connected and closed {at_least}{linger} ago and still waits in the queue ({} of {})",
+        "{} on {} is not accepting{}: {peer} connected and closed {at_least}{linger} ago and still waits in the queue{}",
         names(&listener.holders),
         listener.local,
-        if is_stopped(finding) {
-            " (the process is stopped, by a signal or a debugger)"
+        halted_listeners(finding),
+        if listener.queue_limit == 0 {
+            String::new()
         } else {
-            ""
-        },
-        listener.queue_len,
-        listener.queue_limit
+            format!(" ({} of {})", listener.queue_len, listener.queue_limit)
+        }
     )
 }
 
@@ -180,9 +214,19 @@ fn inherited(finding: &Finding) -> String {
         }
         _ => String::new(),
     };
+    let several = processes(&finding.holders) > 1;
+    let unread = match unread_data(finding) {
+        0 => String::new(),
+        bytes => format!(", with {bytes} bytes unread"),
+    };
+    let hint = if several {
+        "a child that inherits an fd keeps it open (missing CLOEXEC, or no close after fork)"
+    } else {
+        "it was inherited or handed over; if nobody meant that, CLOEXEC is missing"
+    };
     format!(
-        "{holders} hold{} a connection that {peer} closed {at_least}{linger} ago{opener}; a child that inherits an fd keeps it open (missing CLOEXEC, or no close after fork)",
-        if processes(&finding.holders) == 1 { "s" } else { "" }
+        "{holders} hold{} a connection that {peer} closed {at_least}{linger} ago{opener}{unread}; {hint}",
+        if several { "" } else { "s" }
     )
 }
 

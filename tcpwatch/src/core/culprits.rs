@@ -1,8 +1,8 @@
 //! Findings grouped by what they have in common: culprits, not lists.
 //!
 //! A group is followed from its first finding to its last: how many are open, how old they are,
-//! and whether they become more. A steady pool has as many at the end of a while as at its
-//! beginning, however many come and go; only a number that keeps rising is growth.
+//! and whether they become more. A steady pool has about as many at the end of a while as at its
+//! beginning; what comes and goes by chance must be exceeded by far before it is called growth.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -53,8 +53,8 @@ pub struct Culprit {
     pub growth: Option<Growth>,
     /// When its process runs out of descriptors, if all its groups go on as they do.
     pub reaches_limit_in: Option<Nanos>,
-    /// The oldest, as an example.
-    pub example: Finding,
+    /// The oldest of which a finding is at hand, as an example.
+    pub example: Option<Finding>,
 }
 
 /// How fast a group has grown, and over which time.
@@ -75,11 +75,12 @@ impl Growth {
     }
 }
 
-/// How many were open, and since when.
+/// How many were open at a moment, and how many had come by then.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Timestamp,
     count: usize,
+    come: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +93,10 @@ struct Member {
 struct Group {
     members: FxHashMap<SocketId, Member>,
     history: VecDeque<Sample>,
-    oldest: Finding,
+    /// How many have come in all.
+    come: usize,
+    /// The oldest; `None` since it has ended, until another is told.
+    oldest: Option<Finding>,
     /// How many there were when it was last told, and when that was.
     told: (usize, Timestamp),
 }
@@ -108,14 +112,23 @@ pub struct Culprits {
 pub const WORTH_TELLING: usize = 10;
 /// While it grows it is told of this often.
 const TELL_EVERY: Nanos = Nanos(60_000_000_000);
-/// Growth is judged over at most this,
-const LONGEST_WINDOW: Nanos = Nanos(600_000_000_000);
-/// and not before the group was watched for this long.
+/// Growth is judged over the last of these times that shows it, or over all the time that the
+/// group was watched,
+const WINDOWS: [Nanos; 3] =
+    [Nanos(60_000_000_000), Nanos(600_000_000_000), Nanos(3_600_000_000_000)];
+/// and not before it was watched for this long.
 const SHORTEST_WINDOW: Nanos = Nanos(10_000_000_000);
 /// Samples are at least this far apart.
 const SAMPLE_EVERY: Nanos = Nanos::SECOND;
-/// Fewer more than this may be chance.
-const LEAST_GAIN: usize = 3;
+/// Samples kept; beyond it every second one is forgotten.
+const MOST_SAMPLES: usize = 1024;
+/// In so many parts of the time
+const PARTS: u64 = 6;
+/// a group that grows has risen in at least so many: one burst is not growth.
+const RISING_PARTS: usize = 4;
+/// What is gained must be this many times what chance makes of as many comings and goings: their
+/// square root.
+const BEYOND_CHANCE: usize = 4;
 
 impl Culprits {
     /// Takes in a finding: opened, changed, or ended.
@@ -139,14 +152,17 @@ impl Culprits {
         let group = self.groups.entry(key).or_insert_with(|| Group {
             members: FxHashMap::default(),
             history: VecDeque::new(),
-            oldest: finding.clone(),
+            come: 0,
+            oldest: None,
             told: (0, Timestamp::default()),
         });
-        let same = group.oldest.socket.id == Some(id);
-        if same || since < group.oldest.at - group.oldest.linger {
-            group.oldest = finding.clone();
+        let replaces =
+            |oldest: &Finding| oldest.socket.id == Some(id) || since < oldest.at - oldest.linger;
+        if group.oldest.as_ref().is_none_or(replaces) {
+            group.oldest = Some(finding.clone());
         }
-        group.members.insert(id, Member { since, at_least: finding.at_least });
+        let new = group.members.insert(id, Member { since, at_least: finding.at_least }).is_none();
+        group.come += usize::from(new);
         group.sample(now);
     }
 
@@ -154,6 +170,7 @@ impl Culprits {
         self.of_socket.remove(&id);
         let Some(group) = self.groups.get_mut(&key) else { return };
         group.members.remove(&id);
+        group.oldest.take_if(|oldest| oldest.socket.id == Some(id));
         group.sample(now);
         if group.members.is_empty() {
             self.groups.remove(&key);
@@ -214,11 +231,11 @@ impl Culprits {
             at_least: group.members.values().any(|member| member.at_least),
             growth: group.growth(now),
             reaches_limit_in: self.reaches_limit_in(key, group, now),
-            example: Finding {
+            example: group.oldest.as_ref().map(|oldest| Finding {
                 at: now,
-                linger: now.since(group.oldest.at - group.oldest.linger),
-                ..group.oldest.clone()
-            },
+                linger: now.since(oldest.at - oldest.linger),
+                ..oldest.clone()
+            }),
         }
     }
 
@@ -229,7 +246,7 @@ impl Culprits {
         if key.owner.is_none() || key.verdict == Some(Verdict::NeverAccepted) {
             return None;
         }
-        let facts = group.oldest.evidence.process.as_ref()?;
+        let facts = group.oldest.as_ref()?.evidence.process.as_ref()?;
         let left = facts.fd_limit?.checked_sub(facts.fds?)?;
         let rate: u64 = self
             .groups
@@ -247,37 +264,55 @@ impl Culprits {
 
 impl Group {
     fn sample(&mut self, at: Timestamp) {
-        let count = self.members.len();
+        let (count, come) = (self.members.len(), self.come);
         match self.history.back_mut() {
-            Some(last) if at.since(last.at) < SAMPLE_EVERY => last.count = count,
-            _ => self.history.push_back(Sample { at, count }),
+            Some(last) if at.since(last.at) < SAMPLE_EVERY => {
+                (last.count, last.come) = (count, come)
+            }
+            _ => self.history.push_back(Sample { at, count, come }),
         }
-        while self.history.len() > 2 && at.since(self.history[1].at) > LONGEST_WINDOW {
+        let longest = WINDOWS[WINDOWS.len() - 1];
+        while self.history.len() > 2 && at.since(self.history[1].at) > longest {
             self.history.pop_front();
         }
+        if self.history.len() > MOST_SAMPLES {
+            let mut number = 0;
+            self.history.retain(|_| {
+                number += 1;
+                number % 2 == 1
+            });
+        }
     }
 
-    /// How many were open at a moment.
-    fn count_at(&self, at: Timestamp) -> usize {
+    /// How it was at a moment.
+    fn at(&self, at: Timestamp) -> Sample {
         let after = self.history.partition_point(|sample| sample.at <= at);
-        after.checked_sub(1).map_or(0, |index| self.history[index].count)
+        let before = after.checked_sub(1).map(|index| self.history[index]);
+        before.unwrap_or(Sample { at, count: 0, come: 0 })
     }
 
-    /// The group grows if it was never smaller after a third of the time than before it, and larger
-    /// after two of the three: one burst is not growth.
     fn growth(&self, now: Timestamp) -> Option<Growth> {
-        let first = self.history.front()?;
-        let over = now.since(first.at).min(LONGEST_WINDOW);
+        let watched = now.since(self.history.front()?.at);
+        WINDOWS
+            .into_iter()
+            .filter(|&window| window < watched)
+            .chain([watched])
+            .find_map(|window| self.growth_over(window, now))
+    }
+
+    fn growth_over(&self, over: Nanos, now: Timestamp) -> Option<Growth> {
         if over < SHORTEST_WINDOW {
             return None;
         }
-        let counts: [usize; 4] = std::array::from_fn(|third| {
-            self.count_at(now - Nanos(over.0 / 3 * (3 - third as u64)))
-        });
-        let falls = counts.windows(2).any(|pair| pair[0] > pair[1]);
-        let rises = counts.windows(2).filter(|pair| pair[0] < pair[1]).count();
-        let gained = counts[3].saturating_sub(counts[0]);
-        (!falls && rises >= 2 && gained >= LEAST_GAIN)
+        let samples: Vec<Sample> =
+            (0..=PARTS).map(|part| self.at(now - Nanos(over.0 / PARTS * (PARTS - part)))).collect();
+        let (first, last) = (samples.first()?, samples.last()?);
+        let gained = last.count.checked_sub(first.count)?;
+        let come = last.come - first.come;
+        let gone = come.checked_sub(gained)?;
+        let rising = samples.windows(2).filter(|pair| pair[0].count < pair[1].count).count();
+        let beyond_chance = gained * gained > BEYOND_CHANCE * BEYOND_CHANCE * (come + gone);
+        (rising >= RISING_PARTS && beyond_chance)
             .then(|| Growth { gained: u64::try_from(gained).unwrap_or(u64::MAX), over })
     }
 }

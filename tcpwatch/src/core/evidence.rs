@@ -29,6 +29,7 @@ fn waiting(waiters: &Waiters) -> String {
     match waiters.waiting() {
         Waiting::Nobody => "nobody waits for it".to_owned(),
         Waiting::Disarmed => "in epoll, one-shot, not armed".to_owned(),
+        Waiting::Several => format!("in {} epoll sets for {}", waiters.epoll, events()),
         Waiting::Level | Waiting::Edge | Waiting::NotForReading => {
             format!("in epoll for {}", events())
         }

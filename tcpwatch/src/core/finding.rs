@@ -98,6 +98,8 @@ pub enum Cause {
     ListenerClosed,
     /// The fd of a dead socket was closed; the moment is not known, only that it was by now.
     FdClosed,
+    /// It is in use after all: data flows to the peer.
+    InUse,
     /// It is not there any more and its end was not seen.
     Gone,
 }
@@ -114,6 +116,7 @@ impl Cause {
             Self::Destroyed => "destroyed",
             Self::ListenerClosed => "listener-closed",
             Self::FdClosed => "fd-closed",
+            Self::InUse => "in-use",
             Self::Gone => "gone",
         }
     }
@@ -158,6 +161,8 @@ pub struct Evidence {
     pub opener: Option<Process>,
     /// What its process, or for [`Verdict::NeverAccepted`] the listener's, says of itself.
     pub process: Option<Arc<ProcessFacts>>,
+    /// How many of all its processes do not run at all: stopped, or frozen.
+    pub halted: usize,
 }
 
 /// The conclusion about one socket at one moment.

@@ -68,6 +68,8 @@ pub struct Activity {
     pub data_sent: Nanos,
     /// `SO_KEEPALIVE` is set.
     pub keepalive: bool,
+    /// Nothing came in after the peer's FIN: the last ACK is as old as that.
+    pub quiet_since_fin: bool,
 }
 
 /// What a pass looked at, and so what it proves not to exist.

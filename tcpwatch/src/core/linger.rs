@@ -4,19 +4,22 @@
 //! the fd open. When its deadline passes it is *due*; one pass confirms all that are due
 //! together, and only then is a finding made. Nothing here reads a clock.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
 use super::{
-    advice::processes,
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
     input::{Observation, Transition},
     listeners::{Known, Listeners},
     names::Names,
-    socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
+    socket::{Holder, How, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
+    verdict::{
+        Began, Facts, START_TICK, correct_owner, death, ending, entered, held_by, is_dead,
+        leaves_fd_open, prefer, verdict,
+    },
 };
 
 /// The longest interval between two `still`.
@@ -38,6 +41,8 @@ struct Lingering {
     at_least: bool,
     /// It cannot have begun before this; `None` if that is not known.
     not_before: Option<Timestamp>,
+    /// When the connection died under its fd, if that was seen.
+    died: Option<Timestamp>,
     /// The process that opened it (connect or accept), as the transitions said.
     opener: Option<Process>,
     /// Bytes that would be acknowledged without anything new being sent, as of the last look.
@@ -68,18 +73,55 @@ pub struct Context<'a> {
 }
 
 impl Lingering {
-    /// The process that a finding is about: who holds the socket, or the listener it waits at.
-    fn process(&self, listeners: &Listeners) -> Option<u32> {
-        let listening = || listeners.of(&self.socket)?.holder().map(|process| process.pid);
-        match self.holders.first() {
-            Some(_) => {
-                let owner = self.socket.owner.map(|owner| owner.process.pid);
-                let owner = owner.filter(|&pid| held_by(&self.holders, pid));
-                owner.or_else(|| self.holders.first().map(|holder| holder.process.pid))
-            }
-            None if self.socket.has_file => None,
-            None => listening(),
+    /// The processes that a finding is about: who holds the socket, its owner first, or the
+    /// listener it waits at.
+    fn processes(&self, listeners: &Listeners) -> Vec<u32> {
+        const MOST: usize = 16;
+        if self.holders.is_empty() {
+            let listener = Some(listeners).filter(|_| !self.socket.has_file);
+            let known = listener.and_then(|listeners| listeners.of(&self.socket));
+            return known.map_or_else(Vec::new, |known| known.pids().take(MOST).collect());
         }
+        let owner = self.socket.owner.map(|owner| owner.process.pid);
+        let owner = owner.filter(|&pid| held_by(&self.holders, pid));
+        let others = self.holders.iter().map(|holder| holder.process.pid);
+        let mut pids: Vec<u32> =
+            owner.into_iter().chain(others.filter(|&pid| Some(pid) != owner)).take(MOST).collect();
+        pids.dedup();
+        pids
+    }
+
+    fn facts<'a>(&'a self, context: Option<&Context<'_>>) -> Facts<'a> {
+        Facts {
+            socket: &self.socket,
+            state: self.state,
+            holders: &self.holders,
+            opener: self.opener,
+            younger_holders: context.is_some_and(|context| self.holders_are_younger(context)),
+            expected_acked: self.expected_acked,
+            acked: self.acked,
+        }
+    }
+
+    /// Every holder was forked after the connection began to linger.
+    fn holders_are_younger(&self, context: &Context<'_>) -> bool {
+        !self.holders.is_empty()
+            && self.holders.iter().all(|holder| {
+                let facts = context.names.process(holder.process.pid, context.started);
+                let started = facts.and_then(|facts| facts.started);
+                started.is_some_and(|at| at > self.since + START_TICK)
+            })
+    }
+
+    /// How it ended if it is not there any more.
+    fn gone(&self) -> Ending {
+        let told_dead = self.shown.is_some_and(|shown| shown.verdict == Some(Verdict::DeadFd));
+        let cause = match (self.state, self.died) {
+            (State::Close, Some(_)) if !told_dead => death(self.socket.error),
+            (State::Close, _) => Cause::FdClosed,
+            _ => Cause::Gone,
+        };
+        Ending { cause, by: None }
     }
 
     /// The time of a finding about it: the deadline it passed, or when we learnt of it.
@@ -119,6 +161,19 @@ impl LingerTable {
         self.sockets.keys().copied()
     }
 
+    /// How many are not due, but may have lingered for long enough: their age is not known well
+    /// enough.
+    pub fn undecided(&self, now: Timestamp) -> usize {
+        let old_enough = |begin: Timestamp| now.since(begin) >= self.threshold;
+        let undecided = |entry: &Lingering| {
+            entry.shown.is_none()
+                && !entry.due
+                && entry.at_least
+                && entry.not_before.is_some_and(old_enough)
+        };
+        self.sockets.values().filter(|entry| undecided(entry)).count()
+    }
+
     /// Whether some are due and wait for a pass.
     pub fn wants_pass(&self) -> bool {
         self.due > 0
@@ -141,11 +196,17 @@ impl LingerTable {
         if leaves_fd_open(transition) {
             if leaves && let Some(entry) = self.sockets.get_mut(&id) {
                 entry.state = State::Close;
+                entry.died = Some(transition.at);
                 let owner = entry.socket.owner;
                 entry.socket = transition.socket;
                 entry.socket.owner = entry.socket.owner.or(owner);
+                // A program that sees the error usually closes at once: then it was only reset.
+                let soon = self.threshold.min(Nanos::SECOND);
                 if entry.shown.is_some() {
-                    self.reschedule(id, transition.at);
+                    self.reschedule(id, transition.at + soon);
+                } else {
+                    let deadline = entry.deadline.max(transition.at + soon);
+                    self.reschedule(id, deadline);
                 }
                 return None;
             }
@@ -184,6 +245,7 @@ impl LingerTable {
             since: began.since,
             at_least: began.at_least,
             not_before: began.not_before,
+            died: None,
             opener,
             known_since,
             deadline,
@@ -240,7 +302,12 @@ impl LingerTable {
             entry.socket.error = error;
         }
         entry.state = observation.state;
-        entry.holders.extend(observation.holder);
+        // The kernel lists the files of a process whose main thread has ended once per thread.
+        if let Some(holder) = observation.holder
+            && !entry.holders.contains(&holder)
+        {
+            entry.holders.push(holder);
+        }
         entry.evidence.waiters = observation.waiters.or(entry.evidence.waiters);
         entry.evidence.activity = observation.activity;
         entry.evidence.send_window = observation.send_window;
@@ -252,7 +319,7 @@ impl LingerTable {
     pub fn due_processes(&self, listeners: &Listeners) -> Vec<u32> {
         let mut counts: FxHashMap<u32, usize> = FxHashMap::default();
         for entry in self.sockets.values().filter(|entry| entry.due) {
-            if let Some(pid) = entry.process(listeners) {
+            for pid in entry.processes(listeners) {
                 *counts.entry(pid).or_default() += 1;
             }
         }
@@ -305,7 +372,8 @@ impl LingerTable {
                     self.show(id, stamp, true, Some(context)).map(&mut show);
                 }
                 seen if stamp <= started && seen.is_none_or(|seen| seen < started) => {
-                    self.end(id, started, gone_from(entry.state), None).map(&mut show);
+                    let ending = entry.gone();
+                    self.end(id, started, ending, None).map(&mut show);
                 }
                 // Due only since the pass has begun: the next one decides.
                 _ => {}
@@ -322,12 +390,10 @@ impl LingerTable {
             .filter(|(_, entry)| {
                 entry.seen.is_some_and(|seen| seen < started) && entry.known_since < started
             })
-            .map(|(&id, entry)| (id, entry.state))
+            .map(|(&id, entry)| (id, entry.gone()))
             .collect();
         gone.sort_unstable_by_key(|&(id, _)| id);
-        gone.into_iter()
-            .filter_map(|(id, state)| self.end(id, started, gone_from(state), None))
-            .collect()
+        gone.into_iter().filter_map(|(id, ending)| self.end(id, started, ending, None)).collect()
     }
 
     /// Makes a finding and sets the next deadline.
@@ -340,17 +406,21 @@ impl LingerTable {
     ) -> Option<Finding> {
         self.stop_timer(id);
         let entry = self.sockets.get_mut(&id)?;
-        correct_owner(entry);
+        correct_owner(&mut entry.socket, &entry.holders);
         let has_holder = !entry.holders.is_empty();
         let listener = context
             .filter(|_| !has_holder || entry.socket.role.is_none())
             .and_then(|context| context.listeners.of(&entry.socket));
         if let Some(context) = context {
-            let pid = entry.process(context.listeners);
-            let facts = pid.and_then(|pid| context.names.process(pid, context.started));
-            entry.evidence.process = facts.cloned();
+            let mut facts = entry
+                .processes(context.listeners)
+                .into_iter()
+                .filter_map(|pid| context.names.process(pid, context.started))
+                .peekable();
+            entry.evidence.process = facts.peek().map(|&facts| Arc::clone(facts));
+            entry.evidence.halted = facts.filter(|facts| facts.halted().is_some()).count();
         }
-        let verdict = confirmed.then(|| verdict(entry, context));
+        let verdict = confirmed.then(|| verdict(&entry.facts(context)));
         if entry.socket.role.is_none() && listener.is_some() {
             entry.socket.role = Some(Role::Server);
         }
@@ -359,8 +429,8 @@ impl LingerTable {
         entry.deadline = at + entry.interval;
         self.deadlines.insert((entry.deadline, id));
         let in_use = verdict == Some(Verdict::HalfOpenInUse);
-        if in_use && !self.include_half_open && entry.shown.is_none() {
-            return None;
+        if in_use && !self.include_half_open {
+            return self.retract(id, at);
         }
         entry.interval = entry.interval.doubled().min(LONGEST_INTERVAL);
         let owner = entry.socket.owner.map(|owner| owner.process);
@@ -376,9 +446,9 @@ impl LingerTable {
             status: if before.is_none() { Status::Open } else { Status::Still },
             verdict,
             state: entry.state,
-            linger: at.since(entry.since),
-            at_least: entry.at_least,
-            at_most: entry.not_before.map(|begin| at.since(begin)),
+            linger: at.since(entry.died.unwrap_or(entry.since)),
+            at_least: entry.at_least && entry.died.is_none(),
+            at_most: entry.died.or(entry.not_before).map(|begin| at.since(begin)),
             socket: entry.socket,
             holders: entry.holders.clone(),
             listener: listener.filter(|_| never_accepted).map(Known::describe),
@@ -387,6 +457,15 @@ impl LingerTable {
             ending: None,
             same_owner: *same_owner,
         })
+    }
+
+    /// What was shown turns out to be in use: that finding is over, but the socket stays watched.
+    fn retract(&mut self, id: SocketId, at: Timestamp) -> Option<Finding> {
+        let entry = self.sockets.get(&id)?.clone();
+        let finding = self.end(id, at, Ending { cause: Cause::InUse, by: None }, None);
+        self.deadlines.insert((entry.deadline, id));
+        self.sockets.insert(id, Box::new(Lingering { shown: None, due: false, ..*entry }));
+        finding
     }
 
     fn end(
@@ -399,6 +478,12 @@ impl LingerTable {
         self.stop_timer(id);
         let entry = self.sockets.remove(&id)?;
         let Shown { verdict, owner } = entry.shown?;
+        // One that was not told as a dead fd has lingered until it died.
+        let (since, until) = match entry.died {
+            Some(died) if verdict == Some(Verdict::DeadFd) => (died, at),
+            Some(died) => (entry.since, died),
+            None => (entry.since, at),
+        };
         let mut socket = last.copied().unwrap_or(entry.socket);
         socket.owner = entry.socket.owner;
         let same_owner = leave(&mut self.open_by_owner, owner);
@@ -407,9 +492,10 @@ impl LingerTable {
             status: Status::Ended,
             verdict,
             state: entry.state,
-            linger: at.since(entry.since),
-            at_least: entry.at_least,
-            at_most: entry.not_before.map(|begin| at.since(begin)),
+            linger: until.since(since),
+            at_least: entry.at_least && since == entry.since,
+            at_most: if since == entry.since { entry.not_before } else { Some(since) }
+                .map(|begin| until.since(begin)),
             socket,
             holders: entry.holders,
             listener: None,
@@ -430,149 +516,4 @@ fn leave(counts: &mut FxHashMap<Option<Process>, usize>, owner: Option<Process>)
         counts.insert(owner, left);
     }
     left
-}
-
-/// When a socket began to linger.
-#[derive(Clone, Copy, Debug)]
-struct Began {
-    since: Timestamp,
-    /// It may have been earlier,
-    at_least: bool,
-    /// but not before this.
-    not_before: Option<Timestamp>,
-}
-
-impl Began {
-    fn at(moment: Timestamp) -> Self {
-        Self { since: moment, at_least: false, not_before: Some(moment) }
-    }
-}
-
-/// When it began to linger, as far as that is known.
-///
-/// For a `CLOSE_WAIT` from before we looked: the peer's FIN carried the last ACK, so it is at
-/// least as old as that (`net/ipv4/tcp_input.c`: `tcp_ack` sets `rcv_tstamp`). Later ACKs can only
-/// answer something of ours; if nothing of ours is later, the age is exact. It is never older than
-/// the last data, which came before the FIN (`tcp_event_data_recv`).
-fn entered(observation: &Observation) -> Began {
-    const SLACK: Nanos = Nanos(200_000_000);
-    if let Some(entered) = observation.entered {
-        return Began::at(entered);
-    }
-    let Some(activity) = observation.activity.filter(|_| observation.state == State::CloseWait)
-    else {
-        return Began { since: observation.at, at_least: true, not_before: None };
-    };
-    let unsent = observation.socket.tcp.is_none_or(|tcp| tcp.unsent > 0);
-    let rtt = observation.socket.tcp.map_or(0, |tcp| u64::from(tcp.srtt_us) * 4_000);
-    let quiet = activity.data_sent.0 > activity.ack_received.0.saturating_add(SLACK.0 + rtt);
-    let exact = quiet && !unsent && !activity.keepalive;
-    let since = observation.at - activity.ack_received;
-    if exact {
-        return Began::at(since);
-    }
-    let not_before = observation.at - activity.data_received.max(activity.ack_received);
-    Began { since, at_least: true, not_before: Some(not_before) }
-}
-
-/// A dead socket that an iterator finds: closed, with an fd, and once connected, since only a
-/// handshake or data yields a round-trip time.
-fn is_dead(observation: &Observation) -> bool {
-    observation.holder.is_some() && observation.socket.tcp.is_some_and(|tcp| tcp.srtt_us > 0)
-}
-
-/// The change leaves a file descriptor behind on a socket without a connection.
-pub fn leaves_fd_open(transition: &Transition) -> bool {
-    transition.new == State::Close
-        && transition.socket.has_file
-        && transition.actor.is_none()
-        && !matches!(transition.old, State::SynSent | State::SynRecv | State::Listen | State::Close)
-}
-
-/// How `CLOSE_WAIT` ended, from what was so at that moment.
-fn ending(transition: &Transition) -> Ending {
-    const ECONNABORTED: u32 = 103;
-    const ETIMEDOUT: u32 = 110;
-    let cause = match (transition.new, transition.actor, transition.socket.error) {
-        (State::Close, Some(_), _) if transition.exiting => Cause::Exited,
-        (State::Close, Some(_), _) => Cause::Aborted,
-        (State::Close, None, ECONNABORTED) => Cause::Destroyed,
-        (State::Close, None, ETIMEDOUT) => Cause::TimedOut,
-        (State::Close, None, 0) => Cause::ListenerClosed,
-        (State::Close, None, _) => Cause::Reset,
-        _ if transition.exiting => Cause::Exited,
-        _ => Cause::Closed,
-    };
-    Ending { cause, by: transition.actor }
-}
-
-/// How a socket ended that is not there any more.
-fn gone_from(state: State) -> Ending {
-    let cause = if state == State::Close { Cause::FdClosed } else { Cause::Gone };
-    Ending { cause, by: None }
-}
-
-/// The verdict that the evidence of the last look supports.
-fn verdict(entry: &Lingering, context: Option<&Context<'_>>) -> Verdict {
-    if entry.state == State::Close {
-        return Verdict::DeadFd;
-    }
-    if entry.holders.is_empty() && !entry.socket.has_file {
-        return Verdict::NeverAccepted;
-    }
-    if let Some(tcp) = entry.socket.tcp {
-        let sent_more = entry.expected_acked.is_some_and(|expected| tcp.bytes_acked > expected);
-        let takes = entry.acked.is_some_and(|acked| tcp.bytes_acked > acked);
-        if sent_more || tcp.unsent > 0 && takes {
-            return Verdict::HalfOpenInUse;
-        }
-        if tcp.unsent > 0 {
-            return Verdict::WriteBlocked;
-        }
-    }
-    let stranger = entry
-        .opener
-        .is_some_and(|opener| !entry.holders.is_empty() && !held_by(&entry.holders, opener.pid));
-    if processes(&entry.holders) > 1 || stranger || holders_are_younger(entry, context) {
-        return Verdict::Inherited;
-    }
-    match entry.socket.tcp {
-        Some(tcp) if tcp.unread > 0 => Verdict::NotReading,
-        _ => Verdict::NotClosed,
-    }
-}
-
-/// Every holder was forked after the connection began to linger: none of them opened it.
-fn holders_are_younger(entry: &Lingering, context: Option<&Context<'_>>) -> bool {
-    // A process's start is known to a tick of the clock, 10 ms.
-    const TICK: Nanos = Nanos(20_000_000);
-    let Some(context) = context else { return false };
-    !entry.holders.is_empty()
-        && entry.holders.iter().all(|holder| {
-            let facts = context.names.process(holder.process.pid, context.started);
-            facts.and_then(|facts| facts.started).is_some_and(|at| at > entry.since + TICK)
-        })
-}
-
-fn held_by(holders: &[Holder], pid: u32) -> bool {
-    holders.iter().any(|holder| holder.process.pid == pid)
-}
-
-/// Which owner to keep when a look brings another: of several that were only found with an fd, the
-/// first.
-fn prefer(before: Option<Owner>, now: Option<Owner>) -> Option<Owner> {
-    let found = |owner: &Owner| owner.how == How::Fd;
-    match (before, now) {
-        (Some(before), Some(now)) if found(&before) && found(&now) => Some(before),
-        (before, now) => now.or(before),
-    }
-}
-
-/// An owner that does not hold the socket gives way to one that does.
-fn correct_owner(entry: &mut Lingering) {
-    let owner_holds =
-        entry.socket.owner.is_some_and(|owner| held_by(&entry.holders, owner.process.pid));
-    if !owner_holds && let Some(holder) = entry.holders.first() {
-        entry.socket.owner = Some(Owner { process: holder.process, how: How::Fd });
-    }
 }

@@ -55,9 +55,9 @@ impl Known {
 }
 
 impl Known {
-    /// A process that holds it.
-    pub fn holder(&self) -> Option<Process> {
-        self.holders.first().map(|holder| holder.process)
+    /// The processes that hold it.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.holders.iter().map(|holder| holder.process.pid)
     }
 
     /// What a finding says of it.
@@ -173,7 +173,7 @@ impl Listeners {
         known.looked = observation.at;
         known.queue = observation.queue;
         known.waiters = observation.waiters.or(known.waiters);
-        if let Some(holder) = observation.holder {
+        if let Some(holder) = observation.holder.filter(|holder| !known.holders.contains(holder)) {
             known.holders.push(holder);
             known.holders.sort_unstable_by_key(|holder| (holder.process.pid, holder.fd));
         }

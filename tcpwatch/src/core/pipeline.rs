@@ -11,7 +11,7 @@ use rustc_hash::FxHashSet;
 use super::{
     culprits::{Culprit, Culprits},
     filter::Filter,
-    finding::{Finding, Status},
+    finding::{Cause, Finding, Status},
     input::{Input, Observation, Scope, Transition},
     linger::{Context, LingerTable},
     listeners::Listeners,
@@ -201,6 +201,7 @@ impl<'a> Pipeline<'a> {
     pub fn finish(&mut self) -> io::Result<Summary> {
         self.totals.at = self.now;
         self.totals.findings_only = self.rules.findings_only;
+        self.totals.undecided = self.lingering.undecided(self.now) as u64;
         self.totals.duration = self.now.since(self.started.unwrap_or(self.now));
         self.totals.now = self.table.now();
         self.totals.evicted = self.table.evicted;
@@ -346,7 +347,11 @@ impl<'a> Pipeline<'a> {
                 *self.totals.owners.entry(owner).or_default() += 1;
             }
             Status::Still => {}
-            Status::Ended => self.totals.ended += 1,
+            Status::Ended => {
+                self.totals.ended += 1;
+                let in_use = finding.ending.is_some_and(|ending| ending.cause == Cause::InUse);
+                self.totals.retracted += u64::from(in_use);
+            }
         }
         self.culprits.apply(&finding, self.now);
         self.sink.record(&self.clock, &Record::Finding(&finding))

@@ -21,6 +21,8 @@ pub struct ProcessFacts {
     pub fd_limit: Option<u64>,
     /// What its threads do, the most common first.
     pub threads: Vec<Threads>,
+    /// Its cgroup is frozen, as by `docker pause`.
+    pub frozen: bool,
     /// Threads that were not looked at, because there are so many.
     pub threads_unseen: u64,
 }
@@ -40,6 +42,23 @@ impl ProcessFacts {
     /// Every thread is stopped, by a signal or a debugger.
     pub fn is_stopped(&self) -> bool {
         !self.threads.is_empty() && self.threads.iter().all(|t| matches!(t.state, 'T' | 't'))
+    }
+
+    /// Why it does not run at all; `None` if it may.
+    pub fn halted(&self) -> Option<&'static str> {
+        if self.frozen {
+            Some("frozen, as by docker pause")
+        } else if self.is_stopped() {
+            Some("stopped, by a signal or a debugger")
+        } else {
+            None
+        }
+    }
+
+    /// Whether a thread sleeps in `epoll_wait` (`fs/eventpoll.c`).
+    pub fn waits_in_epoll(&self) -> bool {
+        let in_epoll = |wait: &String| wait.starts_with("ep_poll") || wait.contains("epoll_wait");
+        self.threads.iter().any(|threads| threads.wait.as_ref().is_some_and(in_epoll))
     }
 
     /// `17 threads: 12 S in futex_do_wait, 5 R`; empty if none were seen.

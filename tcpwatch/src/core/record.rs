@@ -60,6 +60,10 @@ pub struct Summary {
     pub unconfirmed: u64,
     /// Findings that ended.
     pub ended: u64,
+    /// Findings that turned out to be of connections in use.
+    pub retracted: u64,
+    /// Sockets that may have lingered for long enough, but whose age is not known well enough.
+    pub undecided: u64,
     /// Findings opened, by owner.
     pub owners: BTreeMap<Option<Process>, u64>,
     /// Transitions lost.
@@ -73,6 +77,11 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Findings that stand: `--fail-on-leak` goes by them.
+    pub fn leaks(&self) -> u64 {
+        self.findings().saturating_sub(self.retracted)
+    }
+
     /// Findings opened.
     pub fn findings(&self) -> u64 {
         self.verdicts.values().sum::<u64>() + self.unconfirmed

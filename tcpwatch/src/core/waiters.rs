@@ -51,6 +51,8 @@ pub enum Waiting {
     Disarmed,
     /// In epoll, but not for reading.
     NotForReading,
+    /// In several epoll sets; which events belong to which is not known.
+    Several,
     /// A thread is blocked in a call on it.
     Blocked,
     /// Somebody polls it.
@@ -69,6 +71,7 @@ impl Waiters {
                 Waiting::Disarmed
             }
             _ if !reads => Waiting::NotForReading,
+            Self { epoll: 2.., .. } => Waiting::Several,
             _ if self.epoll_events & EPOLLET != 0 => Waiting::Edge,
             _ => Waiting::Level,
         }
@@ -93,6 +96,7 @@ impl Waiting {
             Self::Edge => "epoll-edge",
             Self::Disarmed => "epoll-disarmed",
             Self::NotForReading => "epoll-not-reading",
+            Self::Several => "epoll-several",
             Self::Blocked => "blocked",
             Self::Polled => "polled",
         }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path,
 
 use procfs::process::{LimitValue, Process, Task};
 
-use super::clock;
+use super::{clock, processes::sees_all_pids};
 use crate::core::{
     comm::escape,
     container::Container,
@@ -17,8 +17,12 @@ use crate::core::{
 /// Threads looked at; more are counted only. A look takes about 20 us.
 const MOST_THREADS: usize = 512;
 
-/// One look at a process; `None` if it is gone.
+/// One look at a process; `None` if it is gone, or if `/proc` has other pids than the kernel
+/// program.
 pub fn process(pid: u32) -> Option<ProcessFacts> {
+    if !sees_all_pids() {
+        return None;
+    }
     let at = clock::mark();
     let process = Process::new(i32::try_from(pid).ok()?).ok()?;
     let raw_cgroup = cgroup(pid);
@@ -29,8 +33,9 @@ pub fn process(pid: u32) -> Option<ProcessFacts> {
         started: process.stat().ok().map(|stat| started(&at, stat.starttime)),
         cgroup: raw_cgroup.as_deref().map(|path| escape(path.as_bytes())),
         container: raw_cgroup.as_deref().and_then(Container::from_cgroup),
-        fds: process.fd_count().ok().and_then(|count| count.try_into().ok()),
+        fds: fds(pid),
         fd_limit: limit(&process),
+        frozen: raw_cgroup.as_deref().is_some_and(is_frozen),
         threads,
         threads_unseen,
     })
@@ -42,6 +47,16 @@ fn started(mark: &ClockMark, ticks: u64) -> Timestamp {
     let boot_ns = ticks.saturating_mul(NS / procfs::ticks_per_second().max(1));
     let slept = mark.boot.since(mark.mono).0;
     Timestamp(boot_ns.saturating_sub(slept))
+}
+
+/// Open descriptors. Since 6.2 the size of the directory says it (`fs/proc/fd.c`:
+/// `proc_fd_getattr`); before, it is 0.
+fn fds(pid: u32) -> Option<u64> {
+    let dir = format!("/proc/{pid}/fd");
+    match fs::metadata(&dir).ok()?.len() {
+        0 => fs::read_dir(&dir).ok()?.count().try_into().ok(),
+        size => Some(size),
+    }
 }
 
 fn limit(process: &Process) -> Option<u64> {
@@ -58,6 +73,12 @@ fn cgroup(pid: u32) -> Option<String> {
     let path = |prefix: &str| text.lines().find_map(|line| Some(line.split_once(prefix)?.1));
     let unified = path("0::").filter(|path| *path != "/");
     unified.or_else(|| path(":name=systemd:")).or_else(|| path("0::")).map(str::to_owned)
+}
+
+/// Whether a cgroup of the unified hierarchy is frozen.
+fn is_frozen(path: &str) -> bool {
+    fs::read_to_string(format!("/sys/fs/cgroup{path}/cgroup.events"))
+        .is_ok_and(|text| text.lines().any(|line| line == "frozen 1"))
 }
 
 /// Threads grouped by what they do, the most common first, and how many were not looked at.
@@ -98,7 +119,9 @@ pub fn namespaces() -> Vec<(u32, Arc<str>)> {
             }
         }
     }
-    if let Some(inode) = inode(Path::new("/proc/1/ns/net")) {
+    if sees_all_pids()
+        && let Some(inode) = inode(Path::new("/proc/1/ns/net"))
+    {
         named.push((inode, Arc::from("host")));
     }
     named

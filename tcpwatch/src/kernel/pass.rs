@@ -147,6 +147,8 @@ impl Passes {
             }
             match read_in(tcp, pid) {
                 Ok(found) => found.into_iter().for_each(&mut *take),
+                // Whoever led there has just ended.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if self.closed.insert(netns) => log::warn!(
                     "cannot look into network namespace {netns} for connections that nobody has accepted ({error}); it takes CAP_SYS_ADMIN"
                 ),

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, os::fd::OwnedFd};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit},
 };
 
 /// Why a pid cannot be watched.
@@ -45,6 +45,16 @@ pub fn sees_all_pids() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|file| file.ino() == PROC_PID_INIT_INO)
 }
 
+/// Says so where a pid namespace hides processes: the iterator over files walks only the reader's
+/// own (`kernel/bpf/task_iter.c`: `task_seq_get_next`).
+pub fn warn_if_blind() {
+    if !sees_all_pids() {
+        log::warn!(
+            "this is a pid namespace of its own: sockets that only processes outside it hold are not seen; run tcpwatch in the host's (docker run --pid=host, hostPID: true)"
+        );
+    }
+}
+
 /// Checks that a pid names a live process of this pid namespace. A pidfd tells that also where
 /// `/proc` is mounted with `hidepid`.
 pub fn check(pid: u32) -> Result<(), PidError> {
@@ -78,6 +88,13 @@ fn has_ended(fd: &OwnedFd) -> bool {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
+}
+
+/// Takes as many descriptors as this process may have.
+pub fn allow_many_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // If it may not, what there is must do.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// Descriptors of processes, which become readable when the process ends.

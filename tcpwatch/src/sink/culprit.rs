@@ -9,7 +9,7 @@ use crate::core::{
     advice,
     culprits::{Culprit, Growth},
     evidence,
-    finding::{Finding, Verdict},
+    finding::Verdict,
     time::ClockMark,
 };
 
@@ -17,8 +17,9 @@ use crate::core::{
 pub fn write_text(out: &mut dyn Write, culprit: &Culprit) -> io::Result<()> {
     writeln!(out, "{:>6} {}", culprit.count, title(culprit))?;
     writeln!(out, "       {}", ages(culprit))?;
-    writeln!(out, "       {}", advice::summary(&culprit.example))?;
-    let evidence = evidence::line(&culprit.example);
+    let Some(example) = &culprit.example else { return Ok(()) };
+    writeln!(out, "       {}", advice::summary(example))?;
+    let evidence = evidence::line(example);
     if !evidence.is_empty() {
         writeln!(out, "       seen: {evidence}")?;
     }
@@ -50,7 +51,7 @@ pub fn ages(culprit: &Culprit) -> String {
         let rate = growth.milli_per_minute();
         format!("; +{}.{} per minute", rate / 1000, rate % 1000 / 100)
     });
-    let limit = match (culprit.reaches_limit_in, fds(&culprit.example)) {
+    let limit = match (culprit.reaches_limit_in, fds(culprit)) {
         (Some(within), Some((_, limit))) => {
             format!(": its {limit} fds are used up in about {within}")
         }
@@ -63,8 +64,8 @@ pub fn ages(culprit: &Culprit) -> String {
 }
 
 /// Descriptors in use and their limit, as of the last look.
-fn fds(finding: &Finding) -> Option<(u64, u64)> {
-    let process = finding.evidence.process.as_ref()?;
+fn fds(culprit: &Culprit) -> Option<(u64, u64)> {
+    let process = culprit.example.as_ref()?.evidence.process.as_ref()?;
     process.fds.zip(process.fd_limit)
 }
 
@@ -90,13 +91,13 @@ pub(super) struct CulpritLine {
     fds: Option<u64>,
     fd_limit: Option<u64>,
     example: Option<u64>,
-    summary: String,
+    summary: Option<String>,
 }
 
 impl CulpritLine {
     pub(super) fn new(clock: &ClockMark, culprit: &Culprit) -> Self {
         let key = &culprit.key;
-        let fds = fds(&culprit.example);
+        let fds = fds(culprit);
         #[expect(clippy::cast_precision_loss, reason = "thousandths of a socket per minute")]
         let per_minute = |growth: Growth| growth.milli_per_minute() as f64 / 1000.0;
         Self {
@@ -118,8 +119,8 @@ impl CulpritLine {
             reaches_limit_in_ns: culprit.reaches_limit_in.map(|span| span.0),
             fds: fds.map(|(fds, _)| fds),
             fd_limit: fds.map(|(_, limit)| limit),
-            example: culprit.example.socket.id.map(|id| id.0),
-            summary: advice::summary(&culprit.example),
+            example: culprit.example.as_ref().and_then(|example| Some(example.socket.id?.0)),
+            summary: culprit.example.as_ref().map(advice::summary),
         }
     }
 }

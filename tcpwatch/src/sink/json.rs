@@ -25,17 +25,18 @@
 //!   `linger_at_least` and `linger_at_most_ns` (a bound, where TCP's own times give one), `unread`,
 //!   `unsent`, `role`, `holders` (`pid`, `comm`, `fd`), `listener` (for `never-accepted`: `local`,
 //!   `holders`, `queue_len`, `queue_limit`, `waiters`), `ended` (`how`: `closed`, `exited`,
-//!   `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`, `gone`; `by`),
+//!   `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
+//!   `in-use`, `gone`; `by`),
 //!   `same_owner` (open findings of this owner), `netns_name`, `inode`, `evidence`, `process` and
 //!   `summary`, one sentence. `ts` is the deadline that passed, or the moment it ended.
 //!   - `evidence`: `waiters` (`waiting`: `nobody`, `epoll-level`, `epoll-edge`, `epoll-disarmed`,
-//!     `epoll-not-reading`, `blocked` or `polled`; `epoll`, `blocked` and `polled` count them;
+//!     `epoll-not-reading`, `epoll-several`, `blocked` or `polled`; `epoll`, `blocked` and `polled` count them;
 //!     `epoll_events` without `EPOLL`), `opener`, the times since the last ACK and data, `keepalive`,
 //!     `send_window` (what the peer takes), counters, `error` (an errno), and `tcp`: what `ss -i` and
 //!     `ss -o` show (`congestion`, `timer`, and numbers under their names, `null` where the kernel
 //!     has none).
 //!   - `process` (who holds the socket, or the listener): `cgroup_path`, `container` (`id`,
-//!     `runtime`, `pod_uid`), `fds` in use and `fd_limit`, `stopped`, `threads` (`count`, `state`,
+//!     `runtime`, `pod_uid`), `fds` in use and `fd_limit`, `stopped`, `frozen`, `threads` (`count`, `state`,
 //!     `wait`: the kernel function), `threads_unseen`.
 //! - `lost`: `count` more transitions never reached us, `total` so far. A transition or finding with
 //!   `uncertain` is of a socket some of whose transitions were lost: its path has a gap, its times
@@ -248,6 +249,8 @@ struct SummaryLine {
     verdicts: Counts<&'static str>,
     unconfirmed: u64,
     ended: u64,
+    retracted: u64,
+    undecided: u64,
     owners: Vec<OwnerCount>,
     lost: u64,
     uncertain: u64,
@@ -295,6 +298,8 @@ impl SummaryLine {
             ),
             unconfirmed: summary.unconfirmed,
             ended: summary.ended,
+            retracted: summary.retracted,
+            undecided: summary.undecided,
             owners: summary
                 .owners
                 .iter()

@@ -27,7 +27,7 @@ use crate::{
         load::{Kernel, Plan},
         pass::Passes,
         privilege,
-        processes::Watch,
+        processes::{self, Watch},
         ring::Ring,
     },
     output::{self, Destination},
@@ -82,7 +82,7 @@ pub fn command(args: &LiveArgs) -> Outcome {
     if args.output.csv {
         let _ = text::write_summary(&mut io::stderr().lock(), &summary);
     }
-    let leaks = args.fail_on_leak && summary.findings() > 0;
+    let leaks = args.fail_on_leak && summary.leaks() > 0;
     Ok(if leaks { Exit::Findings } else { Exit::Ok })
 }
 
@@ -101,6 +101,7 @@ pub fn run(
     if let Some(missing) = privilege::missing() {
         anyhow::bail!(missing);
     }
+    processes::warn_if_blind();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut watcher = Watcher::start(live, sink)?;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::live::MOST_PROCESSES;
 use crate::{
@@ -23,13 +23,14 @@ use crate::{
         record::{Record, Sink, Summary},
         state::State,
         time::{ClockMark, Nanos},
+        verdict::is_dead,
     },
     exit::{Exit, say},
     kernel::{
         clock, facts,
         load::{self, Plan},
         pass::Passes,
-        privilege,
+        privilege, processes,
     },
     sink::{culprit, json::JsonSink},
 };
@@ -38,8 +39,10 @@ use crate::{
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Data sent more recently than this may be followed by more.
 const RECENTLY: Nanos = Nanos(5_000_000_000);
+/// Less than this tells nothing of growth.
+const SHORTEST_WATCH: Duration = Duration::from_secs(10);
 /// Looks in the time of `--watch`.
-const LOOKS: u32 = 6;
+const LOOKS: u32 = 12;
 /// A look needs no ring; this is the smallest that loads.
 const RING: u32 = 4096;
 
@@ -47,13 +50,17 @@ const RING: u32 = 4096;
 struct Text {
     culprits: Vec<Culprit>,
     top: usize,
+    undecided: u64,
 }
 
 impl Sink for Text {
     fn record(&mut self, _: &ClockMark, record: &Record<'_>) -> io::Result<()> {
         match record {
             Record::Culprit(culprit) => keep(&mut self.culprits, culprit),
-            Record::Summary(_) => self.show()?,
+            Record::Summary(summary) => {
+                self.undecided = summary.undecided;
+                self.show()?;
+            }
             _ => {}
         }
         Ok(())
@@ -67,6 +74,7 @@ impl Text {
         let sockets: usize = self.culprits.iter().map(|culprit| culprit.count).sum();
         if groups == 0 {
             writeln!(out, "nothing lingers")?;
+            self.write_undecided(&mut out)?;
             return out.flush();
         }
         let linger = if sockets == 1 { "socket lingers" } else { "sockets linger" };
@@ -79,7 +87,19 @@ impl Text {
         if groups > self.top {
             writeln!(out, "\n{} more groups; --top {groups} shows all", groups - self.top)?;
         }
+        self.write_undecided(&mut out)?;
         out.flush()
+    }
+
+    fn write_undecided(&self, out: &mut impl io::Write) -> io::Result<()> {
+        if self.undecided > 0 {
+            writeln!(
+                out,
+                "{} more may have lingered that long: TCP's times do not tell (keepalives hide it); --linger 0s shows them",
+                self.undecided
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -121,9 +141,18 @@ impl Sink for Json {
 /// `tcpwatch leaks`.
 pub fn command(args: &LeaksArgs) -> Outcome {
     if let Some(missing) = privilege::missing() {
-        anyhow::bail!(missing);
+        bail!(missing);
     }
+    processes::warn_if_blind();
     let filter = config::filter(&args.filter)?;
+    if !filter.states.is_empty() {
+        bail!(
+            "leaks looks for what lingers, in CLOSE_WAIT and CLOSE; to count other states: tcpwatch states --state"
+        );
+    }
+    if args.watch.is_some_and(|time| time < SHORTEST_WATCH) {
+        bail!("--watch needs at least 10s to tell growth from chance");
+    }
     let rules = Rules {
         linger: args.linger.into(),
         filter: filter.clone(),
@@ -142,7 +171,7 @@ pub fn command(args: &LeaksArgs) -> Outcome {
         let out = JsonSink::new(io::BufWriter::new(io::stdout()));
         Box::new(Json { out, culprits: Vec::new() })
     } else {
-        Box::new(Text { culprits: Vec::new(), top: args.top })
+        Box::new(Text { culprits: Vec::new(), top: args.top, undecided: 0 })
     };
     let summary = look(&plan, rules, args.watch, sink.as_mut())?;
     let leaks = args.fail_on_leak && summary.findings() > summary.ended;
@@ -155,9 +184,10 @@ fn look(
     watch: Option<Duration>,
     sink: &mut dyn Sink,
 ) -> Result<Summary> {
-    let filter = rules.filter.clone();
+    let (filter, linger) = (rules.filter.clone(), rules.linger);
     let began = clock::now();
-    let mut look = Look { passes: load::look(plan)?, pipeline: Pipeline::new(rules, sink), filter };
+    let mut look =
+        Look { passes: load::look(plan)?, pipeline: Pipeline::new(rules, sink), filter, linger };
     let loaded = clock::now();
     look.pipeline.push(Input::Clock(clock::mark()))?;
     for (inode, name) in facts::namespaces() {
@@ -196,6 +226,7 @@ struct Look<'a> {
     passes: Passes,
     pipeline: Pipeline<'a>,
     filter: Filter,
+    linger: Nanos,
 }
 
 impl Look<'_> {
@@ -206,9 +237,11 @@ impl Look<'_> {
         let mut again = false;
         let mut pushed = Ok(());
         let (pipeline, filter) = (&mut self.pipeline, &self.filter);
+        let young = self.linger.min(SECOND_LOOK.into());
         self.passes
             .run(Scope::Lingering, |seen| {
-                again |= may_be_in_use(&seen) && filter.accepts(&seen.socket, seen.state);
+                again |=
+                    needs_second_look(&seen, young) && filter.accepts(&seen.socket, seen.state);
                 if pushed.is_ok() {
                     pushed = pipeline.push(Input::Observed(seen));
                 }
@@ -230,12 +263,19 @@ impl Look<'_> {
     }
 }
 
-/// Sent something of late, or has something to send: whether the peer takes it, a second look
-/// tells.
-fn may_be_in_use(seen: &Observation) -> bool {
+/// A second look tells more of it: it has only just begun to linger, which it does in the best of
+/// programs; or it sent something of late, or has something to send, which the peer may take.
+fn needs_second_look(seen: &Observation, linger: Nanos) -> bool {
     // A client's SYN counts as one byte acknowledged.
     const SYN: u64 = 1;
     let recently = seen.activity.is_none_or(|activity| activity.data_sent < RECENTLY);
-    seen.state == State::CloseWait
-        && seen.socket.tcp.is_some_and(|tcp| tcp.unsent > 0 || tcp.bytes_acked > SYN && recently)
+    let young = seen.activity.is_some_and(|activity| activity.ack_received < linger);
+    let sends =
+        seen.socket.tcp.is_some_and(|tcp| tcp.unsent > 0 || tcp.bytes_acked > SYN && recently);
+    match seen.state {
+        State::CloseWait => young || sends,
+        // Since when it is dead nobody knows.
+        State::Close => is_dead(seen) && linger > Nanos(0),
+        _ => false,
+    }
 }

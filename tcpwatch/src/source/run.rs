@@ -46,6 +46,8 @@ pub fn command(args: &RunArgs) -> Outcome {
     let mut sink = output::sink(&args.output, destination)?;
     let watched = live::run(&live, stop, sink.as_mut(), || {
         let child = spawn(args, &forwarder)?;
+        // Not before, as the command would inherit it: each descendant takes a descriptor here.
+        processes::allow_many_files();
         forwarder.forward_to(child.id())?;
         wait(child, tell, alarm);
         Ok(())
@@ -54,7 +56,7 @@ pub fn command(args: &RunArgs) -> Outcome {
     let status = told.recv().ok();
     let summary = watched?;
     let code = status.context("the command's end was not seen")?;
-    let leaks = args.fail_on_leak && summary.findings() > 0;
+    let leaks = args.fail_on_leak && summary.leaks() > 0;
     Ok(if leaks && code == 0 { Exit::Findings } else { Exit::Command(code) })
 }
 

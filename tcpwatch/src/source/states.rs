@@ -26,7 +26,7 @@ use crate::{
     exit::Exit,
     kernel::{
         load::{self, Plan},
-        privilege,
+        privilege, processes,
     },
 };
 
@@ -47,6 +47,7 @@ pub fn command(args: &StatesArgs) -> Outcome {
     if let Some(missing) = privilege::missing() {
         anyhow::bail!(missing);
     }
+    processes::warn_if_blind();
     let filter = config::filter(&args.filter)?;
     let plan = Plan {
         filter: filter.clone(),

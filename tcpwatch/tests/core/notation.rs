@@ -84,6 +84,7 @@ pub(crate) fn input(line: &str) -> Input {
                     data_received: spans[1],
                     data_sent: spans[2],
                     keepalive: words.contains(&"keepalive"),
+                    quiet_since_fin: words.contains(&"quiet"),
                 }
             }),
             waiters: value(&words, "waiters").map(waiters),
@@ -100,6 +101,7 @@ pub(crate) fn input(line: &str) -> Input {
             fds: number(&words, "fds"),
             fd_limit: number(&words, "limit"),
             threads: value(&words, "threads").map(threads).into_iter().collect(),
+            frozen: false,
             threads_unseen: 0,
         })),
         "follow" => Input::Followed { at, pid: words[2].parse().unwrap() },

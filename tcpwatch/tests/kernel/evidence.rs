@@ -255,7 +255,7 @@ fn growth() {
     let mut program = Program::start(GROWING);
     let answer = program.answer();
     let (leaky, pool) = answer.split_once(' ').unwrap();
-    let lines = lines(&["--watch", "11s"]);
+    let lines = lines(&["--watch", "11s", "--linger", "0s"]);
     let culprit = |port: &str| {
         let end = format!("127.0.0.1:{port}");
         lines.iter().find(|line| line["type"] == "culprit" && line["end"] == end).unwrap()

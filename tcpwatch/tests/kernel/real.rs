@@ -227,7 +227,7 @@ fn waitress() {
     }
     assert_eq!(server.tell(""), "going");
     // The answers are met with resets, so all that is left to close is the fds.
-    all_ended(&ended(&mut watch, CLIENTS), "fd-closed", &Value::Null);
+    all_ended(&ended(&mut watch, CLIENTS), "reset", &Value::Null);
     stop(watch, CLIENTS);
 }
 

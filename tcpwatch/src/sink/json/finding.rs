@@ -219,6 +219,7 @@ struct ProcessFactsField {
     fds: Option<u64>,
     fd_limit: Option<u64>,
     stopped: bool,
+    frozen: bool,
     threads: Vec<ThreadsField>,
     threads_unseen: u64,
 }
@@ -256,6 +257,7 @@ impl From<&ProcessFacts> for ProcessFactsField {
             fds: facts.fds,
             fd_limit: facts.fd_limit,
             stopped: facts.is_stopped(),
+            frozen: facts.frozen,
             threads: facts.threads.iter().map(ThreadsField::from).collect(),
             threads_unseen: facts.threads_unseen,
         }
