@@ -105,6 +105,9 @@ struct Group {
 #[derive(Debug, Default)]
 pub struct Culprits {
     groups: BTreeMap<Key, Group>,
+    /// How often each end was seen where nobody knows which side connected: what many share is the
+    /// server's.
+    ends: FxHashMap<SocketAddr, u32>,
     of_socket: FxHashMap<SocketId, Key>,
 }
 
@@ -134,8 +137,13 @@ impl Culprits {
     /// Takes in a finding: opened, changed, or ended.
     pub fn apply(&mut self, finding: &Finding, now: Timestamp) {
         let Some(id) = finding.socket.id else { return };
-        let key = key(finding);
         let before = self.of_socket.get(&id).copied();
+        if before.is_none() && finding.socket.role.is_none() && finding.listener.is_none() {
+            for end in [finding.socket.local, finding.socket.remote] {
+                *self.ends.entry(end).or_default() += 1;
+            }
+        }
+        let key = self.key(finding);
         if let Some(before) = before
             && (before != key || finding.status == Status::Ended)
         {
@@ -175,6 +183,9 @@ impl Culprits {
         if group.members.is_empty() {
             self.groups.remove(&key);
         }
+        if self.groups.is_empty() {
+            self.ends.clear();
+        }
     }
 
     /// The groups, what hurts most first: those that will exhaust their process, the soonest
@@ -210,6 +221,33 @@ impl Culprits {
         keys.iter()
             .filter_map(|key| groups.get(key).map(|group| self.describe(key, group, now)))
             .collect()
+    }
+
+    fn key(&self, finding: &Finding) -> Key {
+        let client = finding.socket.role.map(|role| role == Role::Client);
+        let listening = finding.listener.as_ref();
+        let owner = match listening.and_then(|listener| listener.holders.first()) {
+            Some(holder) => Some(holder.process),
+            None => finding.socket.owner.map(|owner| owner.process),
+        };
+        let end = match listening {
+            Some(listener) => listener.local,
+            None => self.service(&finding.socket),
+        };
+        Key { owner, verdict: finding.verdict, client, end }
+    }
+
+    /// The end that a group shares: the server's. Where nobody knows which that is, the one that
+    /// more have in common, or the lower port.
+    fn service(&self, socket: &Socket) -> SocketAddr {
+        let (local, remote) = (socket.local, socket.remote);
+        let seen = |end: SocketAddr| self.ends.get(&end).copied().unwrap_or(0);
+        let here = match socket.role {
+            Some(role) => role == Role::Server,
+            None if seen(local) != seen(remote) => seen(local) > seen(remote),
+            None => local.port() < remote.port(),
+        };
+        if here { local } else { remote }
     }
 
     fn describe(&self, key: &Key, group: &Group, now: Timestamp) -> Culprit {
@@ -315,29 +353,6 @@ impl Group {
         (rising >= RISING_PARTS && beyond_chance)
             .then(|| Growth { gained: u64::try_from(gained).unwrap_or(u64::MAX), over })
     }
-}
-
-fn key(finding: &Finding) -> Key {
-    let client = finding.socket.role.map(|role| role == Role::Client);
-    let listening = finding.listener.as_ref();
-    let owner = match listening.and_then(|listener| listener.holders.first()) {
-        Some(holder) => Some(holder.process),
-        None => finding.socket.owner.map(|owner| owner.process),
-    };
-    let end = match listening {
-        Some(listener) => listener.local,
-        None => service(&finding.socket),
-    };
-    Key { owner, verdict: finding.verdict, client, end }
-}
-
-/// The end that a group shares: the server's. Where nobody knows which that is, the lower port.
-fn service(socket: &Socket) -> SocketAddr {
-    let here = match socket.role {
-        Some(role) => role == Role::Server,
-        None => socket.local.port() < socket.remote.port(),
-    };
-    if here { socket.local } else { socket.remote }
 }
 
 fn per_thousand(part: usize, whole: usize) -> u32 {
