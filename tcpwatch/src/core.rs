@@ -13,6 +13,7 @@ pub mod filter;
 pub mod finding;
 pub mod input;
 pub mod linger;
+pub mod lingering;
 pub mod listeners;
 pub mod names;
 pub mod pipeline;

@@ -1,7 +1,7 @@
 //! When to stop: a signal, the end of the time, or the end of a command that is run.
 //!
 //! Threads of their own wait, so that a run whose output nobody takes can still be ended: it gets
-//! [`PATIENCE`] to finish, or until a second signal.
+//! a few seconds to finish, or until a second signal.
 
 use std::{
     io,

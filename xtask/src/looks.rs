@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// Sockets
     #[arg(long, default_value_t = 50_000)]
     sockets: u32,
-    /// How many of them are in CLOSE_WAIT [default: all]
+    /// How many of them are in `CLOSE_WAIT` [default: all]
     #[arg(long)]
     lingering: Option<u32>,
     /// Processes that hold them
@@ -49,7 +49,7 @@ pub(crate) struct HoldArgs {
     number: u8,
     /// Sockets
     sockets: u32,
-    /// How many in CLOSE_WAIT
+    /// How many in `CLOSE_WAIT`
     lingering: u32,
 }
 

@@ -305,7 +305,7 @@ impl Group {
         let (count, come) = (self.members.len(), self.come);
         match self.history.back_mut() {
             Some(last) if at.since(last.at) < SAMPLE_EVERY => {
-                (last.count, last.come) = (count, come)
+                (last.count, last.come) = (count, come);
             }
             _ => self.history.push_back(Sample { at, count, come }),
         }

@@ -11,124 +11,16 @@ use rustc_hash::FxHashMap;
 use super::{
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
     input::{Observation, Transition},
+    lingering::{Context, Lingering, Shown},
     listeners::{Known, Listeners},
-    names::Names,
-    socket::{Holder, How, Process, Role, Socket, SocketId},
+    socket::{How, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
-    verdict::{
-        Began, Facts, START_TICK, correct_owner, death, ending, entered, held_by, is_dead,
-        leaves_fd_open, prefer, verdict,
-    },
+    verdict::{Began, correct_owner, ending, entered, is_dead, leaves_fd_open, prefer, verdict},
 };
 
 /// The longest interval between two `still`.
 const LONGEST_INTERVAL: Nanos = Nanos(3_600_000_000_000);
-
-/// What the user was told last.
-#[derive(Clone, Copy, Debug)]
-struct Shown {
-    verdict: Option<Verdict>,
-    owner: Option<Process>,
-}
-
-/// One lingering socket.
-#[derive(Clone, Debug)]
-struct Lingering {
-    socket: Socket,
-    state: State,
-    since: Timestamp,
-    at_least: bool,
-    /// It cannot have begun before this; `None` if that is not known.
-    not_before: Option<Timestamp>,
-    /// When the connection died under its fd, if that was seen.
-    died: Option<Timestamp>,
-    /// The process that opened it (connect or accept), as the transitions said.
-    opener: Option<Process>,
-    /// Bytes that would be acknowledged without anything new being sent, as of the last look.
-    expected_acked: Option<u64>,
-    /// Bytes acknowledged as of the last look.
-    acked: Option<u64>,
-    /// When we learnt that it lingers, which may be long after it began.
-    known_since: Timestamp,
-    deadline: Timestamp,
-    interval: Nanos,
-    due: bool,
-    shown: Option<Shown>,
-    /// The last look, and whom its pass saw holding the socket.
-    seen: Option<Timestamp>,
-    holders: Vec<Holder>,
-    evidence: Evidence,
-}
-
-/// What is known beyond the socket, for a finding about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// Who holds which listener.
-    pub listeners: &'a Listeners,
-    /// What processes said, and what namespaces are called.
-    pub names: &'a Names,
-    /// When the pass began.
-    pub started: Timestamp,
-}
-
-impl Lingering {
-    /// The processes that a finding is about: who holds the socket, its owner first, or the
-    /// listener it waits at.
-    fn processes(&self, listeners: &Listeners) -> Vec<u32> {
-        const MOST: usize = 16;
-        if self.holders.is_empty() {
-            let listener = Some(listeners).filter(|_| !self.socket.has_file);
-            let known = listener.and_then(|listeners| listeners.of(&self.socket));
-            return known.map_or_else(Vec::new, |known| known.pids().take(MOST).collect());
-        }
-        let owner = self.socket.owner.map(|owner| owner.process.pid);
-        let owner = owner.filter(|&pid| held_by(&self.holders, pid));
-        let others = self.holders.iter().map(|holder| holder.process.pid);
-        let mut pids: Vec<u32> =
-            owner.into_iter().chain(others.filter(|&pid| Some(pid) != owner)).take(MOST).collect();
-        pids.dedup();
-        pids
-    }
-
-    fn facts<'a>(&'a self, context: Option<&Context<'_>>) -> Facts<'a> {
-        Facts {
-            socket: &self.socket,
-            state: self.state,
-            holders: &self.holders,
-            opener: self.opener,
-            younger_holders: context.is_some_and(|context| self.holders_are_younger(context)),
-            expected_acked: self.expected_acked,
-            acked: self.acked,
-        }
-    }
-
-    /// Every holder was forked after the connection began to linger.
-    fn holders_are_younger(&self, context: &Context<'_>) -> bool {
-        !self.holders.is_empty()
-            && self.holders.iter().all(|holder| {
-                let facts = context.names.process(holder.process.pid, context.started);
-                let started = facts.and_then(|facts| facts.started);
-                started.is_some_and(|at| at > self.since + START_TICK)
-            })
-    }
-
-    /// How it ended if it is not there any more.
-    fn gone(&self) -> Ending {
-        let told_dead = self.shown.is_some_and(|shown| shown.verdict == Some(Verdict::DeadFd));
-        let cause = match (self.state, self.died) {
-            (State::Close, Some(_)) if !told_dead => death(self.socket.error),
-            (State::Close, _) => Cause::FdClosed,
-            _ => Cause::Gone,
-        };
-        Ending { cause, by: None }
-    }
-
-    /// The time of a finding about it: the deadline it passed, or when we learnt of it.
-    fn stamp(&self) -> Timestamp {
-        self.deadline.max(self.known_since)
-    }
-}
 
 /// All sockets that linger.
 #[derive(Debug, Default)]

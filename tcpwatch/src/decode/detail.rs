@@ -89,7 +89,7 @@ impl Words<'_> {
         Some(Nanos(jiffies?.saturating_mul(self.jiffy?.0)))
     }
 
-    /// The timer that runs, as `inet_diag` tells it (net/ipv4/inet_diag.c: inet_sk_diag_fill).
+    /// The timer that runs, as the kernel tells `ss` (`net/ipv4/inet_diag.c`: `inet_sk_diag_fill`).
     fn timer(&self) -> Option<Timer> {
         let pending = self.get(Field::TimerPending)?;
         let (kind, expires, retries) = if RETRANSMIT.contains(&pending) {

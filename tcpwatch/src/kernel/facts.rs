@@ -75,10 +75,12 @@ fn cgroup(pid: u32) -> Option<String> {
     unified.or_else(|| path(":name=systemd:")).or_else(|| path("0::")).map(str::to_owned)
 }
 
-/// Whether a cgroup of the unified hierarchy is frozen.
+/// Whether a cgroup of the unified hierarchy is frozen; that is mounted in one of two places.
 fn is_frozen(path: &str) -> bool {
-    fs::read_to_string(format!("/sys/fs/cgroup{path}/cgroup.events"))
-        .is_ok_and(|text| text.lines().any(|line| line == "frozen 1"))
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().any(|root| {
+        fs::read_to_string(format!("{root}{path}/cgroup.events"))
+            .is_ok_and(|text| text.lines().any(|line| line == "frozen 1"))
+    })
 }
 
 /// Threads grouped by what they do, the most common first, and how many were not looked at.

@@ -275,10 +275,17 @@ impl<'a> Watcher<'a> {
                 self.pass(Scope::Lingering)?;
                 return self.watch_listening_processes();
             }
-            self.pipeline.push(Input::Transition(transition))?;
-            if transition.new == State::Listen || !settled {
-                self.watch_listening_processes()?;
-            }
+            self.push_transition(transition)?;
+        }
+        Ok(())
+    }
+
+    /// What it says of a listener's holder is looked after at once: the next may need it.
+    fn push_transition(&mut self, transition: Transition) -> Result<()> {
+        let settled = self.pipeline.can_settle(&transition.socket);
+        self.pipeline.push(Input::Transition(transition))?;
+        if transition.new == State::Listen || !settled {
+            self.watch_listening_processes()?;
         }
         Ok(())
     }
@@ -333,7 +340,7 @@ impl<'a> Watcher<'a> {
             Ok(()) => {}
             Err(error) => {
                 log::warn!("cannot look at open sockets: {error}");
-                self.push_batch_in_order(Vec::new())?;
+                self.push_batch_in_order(&[])?;
                 let at = clock::now();
                 self.rest_until = at + REST_AFTER_FAILURE;
                 return Ok(self.pipeline.push(Input::PassFailed { at })?);
@@ -342,8 +349,12 @@ impl<'a> Watcher<'a> {
         let (read, looks) = (clock::now(), observations.len());
         self.looks = looks;
         self.pipeline.push(Input::PassBegin { at: started, scope })?;
-        self.push_batch_in_order(observations)?;
-        for pid in self.pipeline.wants_processes().into_iter().take(MOST_PROCESSES) {
+        self.push_batch_in_order(&observations)?;
+        let asked = self.pipeline.wants_processes();
+        if !asked.is_empty() {
+            self.name_namespaces()?;
+        }
+        for pid in asked.into_iter().take(MOST_PROCESSES) {
             if let Some(facts) = facts::process(pid) {
                 self.pipeline.push(Input::Process(facts.into()))?;
             }
@@ -361,7 +372,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// What a pass saw, what is left of the batch, and what came into the ring meanwhile.
-    fn push_batch_in_order(&mut self, observations: Vec<Observation>) -> Result<()> {
+    fn push_batch_in_order(&mut self, observations: &[Observation]) -> Result<()> {
         for _ in 0..MOST_BATCHES {
             if self.fill_batch() {
                 break;
@@ -379,12 +390,12 @@ impl<'a> Watcher<'a> {
         // Both are in order of time; at the same moment the look was first.
         for seen in observations.iter().filter(|seen| !listens(seen)) {
             while let Some(transition) = transitions.next_if(|next| next.at < seen.at) {
-                self.pipeline.push(Input::Transition(transition))?;
+                self.push_transition(transition)?;
             }
             self.pipeline.push(Input::Observed(seen.clone()))?;
         }
         for transition in transitions {
-            self.pipeline.push(Input::Transition(transition))?;
+            self.push_transition(transition)?;
         }
         Ok(())
     }

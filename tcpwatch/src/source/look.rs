@@ -263,13 +263,14 @@ impl Look<'_> {
     }
 }
 
-/// A second look tells more of it: it has only just begun to linger, which it does in the best of
-/// programs; or it sent something of late, or has something to send, which the peer may take.
+/// A second look tells more of it: it may only just have begun to linger, which it does in the best
+/// of programs; or it sent something of late, or has something to send, which the peer may take.
 fn needs_second_look(seen: &Observation, linger: Nanos) -> bool {
     // A client's SYN counts as one byte acknowledged.
     const SYN: u64 = 1;
     let recently = seen.activity.is_none_or(|activity| activity.data_sent < RECENTLY);
-    let young = seen.activity.is_some_and(|activity| activity.ack_received < linger);
+    // One whose age is not known at all (MPTCP) may be.
+    let young = seen.activity.is_none_or(|activity| activity.ack_received < linger);
     let sends =
         seen.socket.tcp.is_some_and(|tcp| tcp.unsent > 0 || tcp.bytes_acked > SYN && recently);
     match seen.state {

@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("full_speed_without_loss", full_speed),
         Test::new("softirqs_that_interrupt_the_program_are_seen", interrupted),
         Test::new("a_tiny_ring_loses_exactly_what_it_says", tiny_ring),
+        Test::new("after_a_loss_the_table_is_right_again", resync),
     ]
 }
 
@@ -101,4 +102,43 @@ fn tiny_ring() {
     assert_eq!(seen + lost, (CONNECTIONS * PER_CONNECTION + 2) as u64);
     let told: u64 = done.of("lost").iter().map(|line| line["count"].as_u64().unwrap()).sum();
     assert_eq!(told, lost, "every loss has a record");
+}
+
+/// While the agent stands still and its ring is full, one connection opens, and on another the peer
+/// closes. Both are found again; only the first has a path with a gap that shows.
+fn resync() {
+    let listener = listen(Kind::V4);
+    let (early, kept) = pair(Kind::V4, &listener);
+    let early_port = early.local_addr().unwrap().port();
+    let mut watch = Watch::start(&["--ring-size", "4096", "--linger", "300ms"]);
+    watch.signal(Signal::STOP);
+    // More than the ring holds.
+    let filling: Vec<_> = (0..30).map(|_| pair(Kind::V4, &listener)).collect();
+    let (client, server) = pair(Kind::V4, &listener);
+    let port = client.local_addr().unwrap().port();
+    let before = tcpwatch::kernel::clock::now();
+    drop(early);
+    watch.signal(Signal::CONT);
+    let finding = watch.until("the finding", |line| {
+        line["type"] == "finding" && line["remote"]["port"] == early_port
+    });
+    assert_eq!(
+        (&finding["verdict"], &finding["linger_at_least"]),
+        (&"not-reading".into(), &false.into())
+    );
+    let since = finding["mono_ns"].as_u64().unwrap() - finding["linger_ns"].as_u64().unwrap();
+    assert!(since >= before.0, "it began after its peer closed: {finding}");
+    drop((client, server));
+    let gap = watch
+        .until("the close", |line| line["local"]["port"] == port && line["new"] == "FIN_WAIT1");
+    assert_eq!(gap["uncertain"], true, "{gap}");
+    assert!(gap["in_state_ns"].is_u64(), "its times are the kernel's: {gap}");
+    let (late, other) = pair(Kind::V4, &listener);
+    let late_port = late.local_addr().unwrap().port();
+    let whole = watch.transition(late_port, "ESTABLISHED");
+    assert_eq!(whole["uncertain"], false, "{whole}");
+    drop((late, other, kept, filling));
+    let done = watch.stop();
+    assert!(done.summary()["uncertain"].as_u64().unwrap() > 0);
+    assert!(done.summary()["lost"].as_u64().unwrap() > 0);
 }

@@ -10,6 +10,7 @@ mod errors;
 mod evidence;
 mod findings;
 mod leaks;
+mod odd;
 mod owners;
 mod peers;
 mod real;
@@ -38,6 +39,7 @@ fn main() {
         real::tests(),
         evidence::tests(),
         run::tests(),
+        odd::tests(),
     ]
     .into_iter()
     .flatten()
