@@ -16,12 +16,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sched::{CloneFlags, unshare};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{exec, root};
+use crate::{prepare_bench, root};
 
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 const TCPSTATES: &str = "/usr/sbin/tcpstates";
@@ -84,16 +83,7 @@ struct Row {
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("the bench loads BPF programs and makes a network namespace: run it as root");
-    }
-    exec(Command::new("cargo").current_dir(root()).args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "tcpwatch",
-    ]))?;
+    prepare_bench()?;
     let mut subjects = vec![Subject::Nothing, Subject::Everything, Subject::FindingsOnly];
     if Path::new(TCPSTATES).exists() && Path::new("/sys/kernel/tracing/events").exists() {
         subjects.push(Subject::Tcpstates);
@@ -102,8 +92,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "xtask: without tcpstates: it needs Debian's libbpf-tools, and tracefs mounted at /sys/kernel/tracing"
         );
     }
-    unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
-    exec(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     let _stats = Stats::enable()?;
 
     load(args.connections)?;

@@ -13,12 +13,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::{
-    sched::{CloneFlags, unshare},
-    sys::resource::{Resource, getrlimit, setrlimit},
-};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::{exec, root};
+use crate::{exec, prepare_bench, root};
 
 /// Passes that the running agent makes meanwhile.
 const WATCH: Duration = Duration::from_secs(16);
@@ -55,18 +52,7 @@ pub(crate) struct HoldArgs {
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("the bench loads BPF programs and makes a network namespace: run it as root");
-    }
-    exec(Command::new("cargo").current_dir(root()).args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "tcpwatch",
-    ]))?;
-    unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
-    exec(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    prepare_bench()?;
     let lingering = args.lingering.unwrap_or(args.sockets);
     let holders = (0..args.processes)
         .map(|number| {

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
+use nix::sched::{CloneFlags, unshare};
 
 #[derive(Parser)]
 #[command(about = "tcpwatch's own chores")]
@@ -58,6 +59,17 @@ fn main() -> ExitCode {
 /// The top of the tree.
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+}
+
+/// What a bench needs: root, a release build, and a network namespace of its own.
+fn prepare_bench() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the bench loads BPF programs and makes a network namespace: run it as root");
+    }
+    let build = ["build", "--quiet", "--release", "--package", "tcpwatch"];
+    exec(Command::new("cargo").current_dir(root()).args(build))?;
+    unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+    exec(Command::new("ip").args(["link", "set", "lo", "up"]))
 }
 
 /// Runs a command and fails with its whole line if it fails.

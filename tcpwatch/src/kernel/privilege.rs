@@ -1,6 +1,9 @@
 //! What tcpwatch needs to be allowed, said before the kernel says `EPERM`.
 
+use anyhow::{Result, bail};
 use caps::{CapSet, Capability};
+
+use super::processes;
 
 /// A capability and what it is for.
 pub struct Needed {
@@ -20,6 +23,15 @@ pub const NEEDED: [Needed; 2] = [
 pub fn has(capability: Capability) -> bool {
     let effective = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
     effective(capability) || effective(Capability::CAP_SYS_ADMIN)
+}
+
+/// Fails if something is missing, and says what cannot be seen from here.
+pub fn require() -> Result<()> {
+    if let Some(missing) = missing() {
+        bail!(missing);
+    }
+    processes::warn_if_blind();
+    Ok(())
 }
 
 /// What is missing, as one message, or `None`.

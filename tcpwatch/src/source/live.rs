@@ -27,7 +27,7 @@ use crate::{
         load::{Kernel, Plan},
         pass::Passes,
         privilege,
-        processes::{self, Watch},
+        processes::Watch,
         ring::Ring,
     },
     output::{self, Destination},
@@ -98,10 +98,7 @@ pub fn run(
     sink: &mut dyn Sink,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Summary> {
-    if let Some(missing) = privilege::missing() {
-        anyhow::bail!(missing);
-    }
-    processes::warn_if_blind();
+    privilege::require()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut watcher = Watcher::start(live, sink)?;
@@ -275,15 +272,15 @@ impl<'a> Watcher<'a> {
                 self.pass(Scope::Lingering)?;
                 return self.watch_listening_processes();
             }
-            self.push_transition(transition)?;
+            self.push_transition(&transition)?;
         }
         Ok(())
     }
 
     /// What it says of a listener's holder is looked after at once: the next may need it.
-    fn push_transition(&mut self, transition: Transition) -> Result<()> {
+    fn push_transition(&mut self, transition: &Transition) -> Result<()> {
         let settled = self.pipeline.can_settle(&transition.socket);
-        self.pipeline.push(Input::Transition(transition))?;
+        self.pipeline.push(Input::Transition(*transition))?;
         if transition.new == State::Listen || !settled {
             self.watch_listening_processes()?;
         }
@@ -390,12 +387,12 @@ impl<'a> Watcher<'a> {
         // Both are in order of time; at the same moment the look was first.
         for seen in observations.iter().filter(|seen| !listens(seen)) {
             while let Some(transition) = transitions.next_if(|next| next.at < seen.at) {
-                self.push_transition(transition)?;
+                self.push_transition(&transition)?;
             }
             self.pipeline.push(Input::Observed(seen.clone()))?;
         }
         for transition in transitions {
-            self.push_transition(transition)?;
+            self.push_transition(&transition)?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ use crate::{
         clock, facts,
         load::{self, Plan},
         pass::Passes,
-        privilege, processes,
+        privilege,
     },
     sink::{culprit, json::JsonSink},
 };
@@ -140,10 +140,7 @@ impl Sink for Json {
 
 /// `tcpwatch leaks`.
 pub fn command(args: &LeaksArgs) -> Outcome {
-    if let Some(missing) = privilege::missing() {
-        bail!(missing);
-    }
-    processes::warn_if_blind();
+    privilege::require()?;
     let filter = config::filter(&args.filter)?;
     if !filter.states.is_empty() {
         bail!(

@@ -26,7 +26,7 @@ use crate::{
     exit::Exit,
     kernel::{
         load::{self, Plan},
-        privilege, processes,
+        privilege,
     },
 };
 
@@ -44,10 +44,7 @@ type Counts = BTreeMap<State, u64>;
 
 /// `tcpwatch states`.
 pub fn command(args: &StatesArgs) -> Outcome {
-    if let Some(missing) = privilege::missing() {
-        anyhow::bail!(missing);
-    }
-    processes::warn_if_blind();
+    privilege::require()?;
     let filter = config::filter(&args.filter)?;
     let plan = Plan {
         filter: filter.clone(),

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     Test,
-    peers::{Kind, Program, listen, pair},
-    watch::namespace,
+    leaks::lines,
+    peers::{Kind, LEAK, Program, listen, pair},
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -25,18 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 fn findings(flags: &[&str]) -> Vec<Value> {
-    lines(flags).into_iter().filter(|line| line["type"] == "finding").collect()
-}
-
-fn lines(flags: &[&str]) -> Vec<Value> {
-    let output = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
-        .args(["leaks", "-j", "-N", &namespace()])
-        .args(flags)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines(flags, "finding")
 }
 
 /// Six connections whose peer has closed, each waited for in another way. Their ports come in that
@@ -120,16 +109,6 @@ fn blocked_writer() {
     assert!(finding["summary"].as_str().unwrap().contains("thread is blocked"), "{finding:#}");
     program.kill();
 }
-
-/// A connection whose peer has closed.
-const LEAK: &str = "
-import socket
-s = socket.create_server(('127.0.0.1', 0))
-c = socket.create_connection(s.getsockname()); a, _ = s.accept()
-c.close()
-print('ready')
-input()
-";
 
 fn stopped() {
     let mut program = Program::start(LEAK);
@@ -255,10 +234,10 @@ fn growth() {
     let mut program = Program::start(GROWING);
     let answer = program.answer();
     let (leaky, pool) = answer.split_once(' ').unwrap();
-    let lines = lines(&["--watch", "11s", "--linger", "0s"]);
+    let culprits = lines(&["--watch", "11s", "--linger", "0s"], "culprit");
     let culprit = |port: &str| {
         let end = format!("127.0.0.1:{port}");
-        lines.iter().find(|line| line["type"] == "culprit" && line["end"] == end).unwrap()
+        culprits.iter().find(|line| line["end"] == end).unwrap()
     };
     let growing = culprit(leaky);
     let rate = growing["growth_per_minute"].as_f64().unwrap();

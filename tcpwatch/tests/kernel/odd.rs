@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     Test,
     leaks::lines,
-    peers::{Kind, Program, accept, connect, listen},
+    peers::{Kind, LEAK, Program, accept, connect, listen},
     watch::namespace,
 };
 
@@ -71,16 +71,6 @@ impl Drop for Cgroup {
         });
     }
 }
-
-/// A connection whose peer has closed.
-const LEAK: &str = "
-import socket
-s = socket.create_server(('127.0.0.1', 0))
-c = socket.create_connection(s.getsockname()); a, _ = s.accept()
-c.close()
-print('ready')
-input()
-";
 
 fn one(flags: &[&str]) -> Value {
     let mut found = lines(flags, "finding");

@@ -163,3 +163,13 @@ impl Drop for Program {
         let _ = self.child.wait();
     }
 }
+
+/// A program with a connection whose peer has closed.
+pub(crate) const LEAK: &str = "
+import socket
+s = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(s.getsockname()); a, _ = s.accept()
+c.close()
+print('ready')
+input()
+";
