@@ -34,6 +34,11 @@ fn bad_input_is_refused_with_a_reason() {
     refused(&["--linger", "soon"], &["30s"]);
     refused(&["--netns", "no-such-namespace"], &["no network namespace 'no-such-namespace'"]);
     refused(&["--netns", "/etc/hostname"], &["not a network namespace"]);
+    refused(&["leaks", "--watch", "5s"], &["at least 10s"]);
+    refused(&["leaks", "--state", "established"], &["tcpwatch states"]);
+    refused(&["leaks", "--pid", "4194303"], &["there is no process 4194303"]);
+    refused(&["run"], &["<COMMAND>"]);
+    refused(&["run", "-o", "/no/such/dir/file", "--", "true"], &["/no/such/dir/file"]);
     refused(&["nonsense"], &["nonsense"]);
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use rustc_hash::FxHashSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::intake::{Intake, MOST_BATCHES};
 use crate::{
     Outcome,
     cli::LiveArgs,
@@ -20,12 +21,10 @@ use crate::{
         state::State,
         time::{Nanos, Timestamp},
     },
-    decode,
     exit::{Exit, say},
     kernel::{
         clock, facts,
         load::{Kernel, Plan},
-        pass::Passes,
         privilege,
         processes::Watch,
         ring::Ring,
@@ -37,10 +36,8 @@ use crate::{
 
 /// How often the ring is drained.
 const TICK: Duration = Duration::from_millis(100);
-/// Records taken from the ring before the pipeline gets them.
-const BATCH: usize = 16_384;
-/// Batches in one round.
-const MOST_BATCHES: usize = 64;
+/// Inputs pushed before the ring is drained again.
+const PUSHED_AT_ONCE: usize = 8_192;
 /// How long no pass is tried after one that failed.
 const REST_AFTER_FAILURE: Nanos = Nanos(10_000_000_000);
 /// Processes asked in one pass what they do.
@@ -115,8 +112,7 @@ pub fn run(
 struct Watcher<'a> {
     pipeline: Pipeline<'a>,
     kernel: Kernel,
-    ring: Ring,
-    passes: Passes,
+    intake: Intake,
     /// The processes named by `--pid` that still live.
     targets: Vec<u32>,
     had_targets: bool,
@@ -125,12 +121,10 @@ struct Watcher<'a> {
     followed: Option<FxHashSet<u32>>,
     processes: Watch,
     lost: u64,
-    undecodable: u64,
     marked: Timestamp,
     rest_until: Timestamp,
-    batch: Vec<Transition>,
-    /// How many looks the last pass brought.
-    looks: usize,
+    /// Looks and transitions pushed so far.
+    pushed: usize,
 }
 
 impl<'a> Watcher<'a> {
@@ -140,19 +134,16 @@ impl<'a> Watcher<'a> {
         let mut watcher = Self {
             pipeline: Pipeline::new(live.rules.clone(), sink),
             kernel,
-            ring: Ring::new(ring).context("watch the ring buffer")?,
-            passes,
+            intake: Intake::new(Ring::new(ring).context("watch the ring buffer")?, passes),
             had_targets: !targets.is_empty(),
             ends_with_reader: live.ends_with_reader,
             followed: live.plan.filter.follow.then(FxHashSet::default),
             targets,
             processes: Watch::default(),
             lost: 0,
-            undecodable: 0,
             marked: Timestamp::default(),
             rest_until: Timestamp::default(),
-            batch: Vec::new(),
-            looks: 0,
+            pushed: 0,
         };
         watcher.mark_clock()?;
         watcher.name_namespaces()?;
@@ -185,7 +176,7 @@ impl<'a> Watcher<'a> {
                 biased;
                 () = stop.wanted() => return Ok(()),
                 _ = tick.tick() => {}
-                filling = self.ring.filling() => filling.context("wait for the ring buffer")?,
+                filling = self.intake.filling() => filling.context("wait for the ring buffer")?,
             }
             self.step()?;
             let unread = self.ends_with_reader && output::reader_is_gone();
@@ -232,10 +223,10 @@ impl<'a> Watcher<'a> {
     /// round, so that signals and deadlines get their turn.
     fn drain(&mut self) -> Result<()> {
         for _ in 0..MOST_BATCHES {
-            let empty = self.fill_batch();
+            let empty = self.intake.fill();
             self.follow()?;
             self.push_batch()?;
-            if empty {
+            if empty && self.intake.batch.is_empty() {
                 break;
             }
         }
@@ -262,13 +253,14 @@ impl<'a> Watcher<'a> {
     }
 
     fn push_batch(&mut self) -> Result<()> {
-        let mut batch = std::mem::take(&mut self.batch).into_iter();
+        let mut batch = std::mem::take(&mut self.intake.batch).into_iter();
         while let Some(transition) = batch.next() {
             let settled = self.pipeline.can_settle(&transition.socket);
             if !settled && clock::now() >= self.rest_until {
                 // A look says who holds the listener. What is left of the batch goes through the
                 // pipeline with it, in order of time.
-                self.batch = std::iter::once(transition).chain(batch).collect();
+                let newer = std::mem::take(&mut self.intake.batch);
+                self.intake.batch = std::iter::once(transition).chain(batch).chain(newer).collect();
                 self.pass(Scope::Lingering)?;
                 return self.watch_listening_processes();
             }
@@ -279,25 +271,16 @@ impl<'a> Watcher<'a> {
 
     /// What it says of a listener's holder is looked after at once: the next may need it.
     fn push_transition(&mut self, transition: &Transition) -> Result<()> {
+        self.pushed += 1;
+        if self.pushed.is_multiple_of(PUSHED_AT_ONCE) {
+            self.intake.fill();
+        }
         let settled = self.pipeline.can_settle(&transition.socket);
         self.pipeline.push(Input::Transition(*transition))?;
         if transition.new == State::Listen || !settled {
             self.watch_listening_processes()?;
         }
         Ok(())
-    }
-
-    fn fill_batch(&mut self) -> bool {
-        let (batch, undecodable) = (&mut self.batch, &mut self.undecodable);
-        self.ring.drain(BATCH, |bytes| match decode::transition(bytes) {
-            Ok(transition) => batch.push(transition),
-            Err(error) => {
-                if *undecodable == 0 {
-                    log::warn!("a record from the kernel makes no sense and is left out: {error}");
-                }
-                *undecodable += 1;
-            }
-        })
     }
 
     /// Asks to be told when a process ends whose listener others inherit from.
@@ -317,7 +300,7 @@ impl<'a> Watcher<'a> {
     }
 
     fn count_lost(&mut self) -> Result<()> {
-        let lost = self.kernel.lost()? + self.undecodable;
+        let lost = self.kernel.lost()? + self.intake.undecodable;
         if lost > self.lost {
             let count = lost - self.lost;
             self.lost = lost;
@@ -330,11 +313,10 @@ impl<'a> Watcher<'a> {
     /// Runs a pass and pushes what it saw, in order with the transitions of that time. A pass that
     /// fails is no reason to end: findings then say that nothing confirms them.
     fn pass(&mut self, scope: Scope) -> Result<()> {
-        let (started, used) = (clock::now(), clock::used());
-        let mut observations = Vec::with_capacity(self.looks);
+        let used = clock::used();
         let expected = self.pipeline.lingering().collect();
-        match self.passes.run_for(scope, expected, |seen| observations.push(seen)) {
-            Ok(()) => {}
+        let pass = match self.intake.pass(scope, expected) {
+            Ok(pass) => pass,
             Err(error) => {
                 log::warn!("cannot look at open sockets: {error}");
                 self.push_batch_in_order(&[])?;
@@ -342,50 +324,58 @@ impl<'a> Watcher<'a> {
                 self.rest_until = at + REST_AFTER_FAILURE;
                 return Ok(self.pipeline.push(Input::PassFailed { at })?);
             }
-        }
-        let (read, looks) = (clock::now(), observations.len());
-        self.looks = looks;
-        self.pipeline.push(Input::PassBegin { at: started, scope })?;
-        self.push_batch_in_order(&observations)?;
-        let asked = self.pipeline.wants_processes();
-        if !asked.is_empty() {
-            self.name_namespaces()?;
-        }
-        for pid in asked.into_iter().take(MOST_PROCESSES) {
-            if let Some(facts) = facts::process(pid) {
-                self.pipeline.push(Input::Process(facts.into()))?;
-            }
-        }
+        };
+        let read = clock::now();
+        self.pipeline.push(Input::PassBegin { at: pass.started, scope })?;
+        self.push_batch_in_order(&pass.observations)?;
+        let asking = self.ask_processes()?;
         let at = clock::now();
         self.pipeline.push(Input::PassEnd { at })?;
-        let cost = clock::used().0.saturating_sub(used.0);
         log::debug!(
-            "pass over {scope:?}: {looks} looks in {:.1} ms, read after {:.1} ms",
-            at.since(started).milliseconds(),
-            read.since(started).milliseconds()
+            "pass over {scope:?}: {} looks in {:.1} ms, read after {:.1} ms",
+            pass.observations.len(),
+            at.since(pass.started).milliseconds(),
+            read.since(pass.started).milliseconds()
         );
+        let here = clock::used().0.saturating_sub(used.0);
+        let cost = here + pass.cost.0 + asking.0;
         self.rest_until = at + Nanos(cost.saturating_mul(REST_AFTER_PASS));
         Ok(())
     }
 
+    /// Asks the processes that findings of this pass are about; returns the CPU time it took.
+    fn ask_processes(&mut self) -> Result<Nanos> {
+        let mut pids = self.pipeline.wants_processes();
+        if pids.is_empty() {
+            return Ok(Nanos::default());
+        }
+        self.name_namespaces()?;
+        pids.truncate(MOST_PROCESSES);
+        let (answers, cost) = self.intake.ask(pids);
+        for facts in answers {
+            self.pipeline.push(Input::Process(facts.into()))?;
+        }
+        Ok(cost)
+    }
+
     /// What a pass saw, what is left of the batch, and what came into the ring meanwhile.
     fn push_batch_in_order(&mut self, observations: &[Observation]) -> Result<()> {
-        for _ in 0..MOST_BATCHES {
-            if self.fill_batch() {
-                break;
-            }
-        }
+        self.intake.fill_all();
         self.follow()?;
         // Who holds a listener is needed by what came in through it before this look.
         let listens = |seen: &&Observation| seen.state == State::Listen;
         for listener in observations.iter().filter(listens) {
             self.pipeline.push(Input::Observed(listener.clone()))?;
         }
-        let mut transitions = std::mem::take(&mut self.batch);
+        let mut transitions = std::mem::take(&mut self.intake.batch);
         transitions.sort_by_key(|transition| transition.at);
         let mut transitions = transitions.into_iter().peekable();
         // Both are in order of time; at the same moment the look was first.
         for seen in observations.iter().filter(|seen| !listens(seen)) {
+            self.pushed += 1;
+            if self.pushed.is_multiple_of(PUSHED_AT_ONCE) {
+                self.intake.fill();
+            }
             while let Some(transition) = transitions.next_if(|next| next.at < seen.at) {
                 self.push_transition(&transition)?;
             }

@@ -140,7 +140,6 @@ impl Sink for Json {
 
 /// `tcpwatch leaks`.
 pub fn command(args: &LeaksArgs) -> Outcome {
-    privilege::require()?;
     let filter = config::filter(&args.filter)?;
     if !filter.states.is_empty() {
         bail!(
@@ -150,6 +149,7 @@ pub fn command(args: &LeaksArgs) -> Outcome {
     if args.watch.is_some_and(|time| time < SHORTEST_WATCH) {
         bail!("--watch needs at least 10s to tell growth from chance");
     }
+    privilege::require()?;
     let rules = Rules {
         linger: args.linger.into(),
         filter: filter.clone(),

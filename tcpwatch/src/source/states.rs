@@ -44,8 +44,8 @@ type Counts = BTreeMap<State, u64>;
 
 /// `tcpwatch states`.
 pub fn command(args: &StatesArgs) -> Outcome {
-    privilege::require()?;
     let filter = config::filter(&args.filter)?;
+    privilege::require()?;
     let plan = Plan {
         filter: filter.clone(),
         findings_only: true,
