@@ -5,6 +5,7 @@ pub mod clock;
 pub mod facts;
 pub mod layout;
 pub mod load;
+pub mod memory;
 pub mod pass;
 pub mod privilege;
 pub mod processes;

@@ -81,3 +81,12 @@ pub(super) fn register(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<Map
     // that one, so tokio never polls a descriptor that was closed or reused.
     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(io::Error::from)
 }
+
+/// Gives memory that is free back to the kernel, in all of the allocator's arenas.
+pub(super) fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number and touches only memory that the allocator holds as free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -25,7 +25,7 @@ use crate::{
     kernel::{
         clock, facts,
         load::{Kernel, Plan},
-        privilege,
+        memory, privilege,
         processes::Watch,
         ring::Ring,
     },
@@ -36,6 +36,8 @@ use crate::{
 
 /// How often the ring is drained.
 const TICK: Duration = Duration::from_millis(100);
+/// Observations of a pass that are worth giving back: some megabytes.
+const MANY_LOOKS: usize = 20_000;
 /// Inputs pushed before the ring is drained again.
 const PUSHED_AT_ONCE: usize = 8_192;
 /// How long no pass is tried after one that failed.
@@ -157,6 +159,7 @@ impl<'a> Watcher<'a> {
         watcher.pass(Scope::Everything)?;
         watcher.watch_listening_processes()?;
         watcher.pipeline.flush()?;
+        memory::give_back();
         Ok(watcher)
     }
 
@@ -340,6 +343,10 @@ impl<'a> Watcher<'a> {
         let here = clock::used().0.saturating_sub(used.0);
         let cost = here + pass.cost.0 + asking.0;
         self.rest_until = at + Nanos(cost.saturating_mul(REST_AFTER_PASS));
+        if pass.observations.len() > MANY_LOOKS {
+            drop(pass);
+            memory::give_back();
+        }
         Ok(())
     }
 
