@@ -104,6 +104,14 @@ fn capabilities(report: &mut Report<impl Write>) -> Result<()> {
             report.line(Mark::Bad, &name, &format!("missing: needed to {}", needed.purpose))?;
         }
     }
+    for useful in &privilege::USEFUL {
+        let name = useful.capability.to_string();
+        if privilege::has(useful.capability) {
+            report.line(Mark::Good, &name, useful.purpose)?;
+        } else {
+            report.line(Mark::Note, &name, &format!("missing: cannot {}", useful.purpose))?;
+        }
+    }
     if let Some(missing) = privilege::missing() {
         for line in missing.lines().skip(1) {
             report.line(Mark::Note, "", line)?;

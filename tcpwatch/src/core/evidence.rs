@@ -47,7 +47,7 @@ fn count(number: u8, what: &str) -> String {
 
 fn threads(process: &ProcessFacts) -> String {
     match process.describe_threads() {
-        none if none.is_empty() => "its threads cannot be read".to_owned(),
+        none if none.is_empty() => "its threads may not be read (hidepid?)".to_owned(),
         threads => threads,
     }
 }

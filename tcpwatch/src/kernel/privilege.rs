@@ -19,10 +19,23 @@ pub const NEEDED: [Needed; 2] = [
     Needed { capability: Capability::CAP_PERFMON, purpose: "attach it to a tracepoint" },
 ];
 
-/// Whether this process has a capability; `CAP_SYS_ADMIN` stands for both.
+/// Without these something stays unknown, and nothing is wrong.
+pub const USEFUL: [Needed; 2] = [
+    Needed {
+        capability: Capability::CAP_SYS_PTRACE,
+        purpose: "see what threads of other users' processes wait in, and their descriptors",
+    },
+    Needed {
+        capability: Capability::CAP_SYS_ADMIN,
+        purpose: "count TIME_WAIT and orphans in other network namespaces",
+    },
+];
+
+/// Whether this process has a capability; `CAP_SYS_ADMIN` stands for those that BPF takes.
 pub fn has(capability: Capability) -> bool {
     let effective = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
-    effective(capability) || effective(Capability::CAP_SYS_ADMIN)
+    let stands_for = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
+    effective(capability) || stands_for && effective(Capability::CAP_SYS_ADMIN)
 }
 
 /// Fails if something is missing, and says what cannot be seen from here.
