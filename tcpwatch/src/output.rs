@@ -80,6 +80,13 @@ fn style(args: &OutputArgs, out: &File) -> Style {
     }
 }
 
+/// Columns of standard output, or as many as there may be if it is not a terminal.
+pub fn stdout_width() -> usize {
+    let stdout = io::stdout();
+    let size = tcgetwinsize(&stdout).ok().filter(|size| size.ws_col > 0);
+    size.map_or(usize::MAX, |size| size.ws_col.into())
+}
+
 fn width(out: &File) -> Option<usize> {
     let size = tcgetwinsize(out).ok()?;
     (size.ws_col > 0).then_some(size.ws_col.into())

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::rfc3339;
+use super::{rfc3339, text::wrap};
 use crate::core::{
     advice,
     culprits::{Culprit, Growth},
@@ -13,15 +13,26 @@ use crate::core::{
     time::ClockMark,
 };
 
-/// Three or four lines for people: what, how old, and the oldest as an example.
-pub fn write_text(out: &mut dyn Write, culprit: &Culprit) -> io::Result<()> {
+/// Columns to the left of what follows the title.
+const INDENT: usize = 7;
+
+/// Three or four lines for people: what, how old, and the oldest as an example; broken at spaces
+/// for a terminal of this width.
+pub fn write_text(out: &mut dyn Write, culprit: &Culprit, width: usize) -> io::Result<()> {
     writeln!(out, "{:>6} {}", culprit.count, title(culprit))?;
-    writeln!(out, "       {}", ages(culprit))?;
-    let Some(example) = &culprit.example else { return Ok(()) };
-    writeln!(out, "       {}", advice::summary(example))?;
-    let evidence = evidence::line(example);
-    if !evidence.is_empty() {
-        writeln!(out, "       seen: {evidence}")?;
+    let mut indented = |text: &str| {
+        wrap(text, width.saturating_sub(INDENT))
+            .iter()
+            .try_for_each(|line| writeln!(out, "{:INDENT$}{line}", ""))
+    };
+
+    indented(&ages(culprit))?;
+    if let Some(example) = &culprit.example {
+        indented(&advice::summary(example))?;
+        let evidence = evidence::line(example);
+        if !evidence.is_empty() {
+            indented(&format!("seen: {evidence}"))?;
+        }
     }
     Ok(())
 }
@@ -57,10 +68,11 @@ pub fn ages(culprit: &Culprit) -> String {
         }
         _ => String::new(),
     };
-    format!(
-        "oldest {at_least}{}, median {}, p99 {}{growth}{limit}",
-        culprit.oldest, culprit.p50, culprit.p99
-    )
+    let Culprit { oldest, p50, p99, .. } = culprit;
+    match culprit.count {
+        1 => format!("for {at_least}{oldest}{growth}{limit}"),
+        _ => format!("oldest {at_least}{oldest}, median {p50}, p99 {p99}{growth}{limit}"),
+    }
 }
 
 /// Descriptors in use and their limit, as of the last look.

@@ -369,7 +369,7 @@ fn time_of_day(clock: &ClockMark, at: Timestamp) -> String {
 }
 
 /// Breaks a sentence at spaces.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().map_or(0, |line| line.chars().count());

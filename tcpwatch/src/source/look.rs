@@ -32,6 +32,7 @@ use crate::{
         pass::Passes,
         privilege,
     },
+    output,
     sink::{culprit, json::JsonSink},
 };
 
@@ -82,7 +83,7 @@ impl Text {
         writeln!(out, "{sockets} {linger}, in {groups} {group}")?;
         for culprit in self.culprits.iter().take(self.top) {
             writeln!(out)?;
-            culprit::write_text(&mut out, culprit)?;
+            culprit::write_text(&mut out, culprit, output::stdout_width())?;
         }
         if groups > self.top {
             writeln!(out, "\n{} more groups; --top {groups} shows all", groups - self.top)?;
