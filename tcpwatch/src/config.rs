@@ -106,6 +106,7 @@ pub fn rules(args: &LiveArgs, filter: &Filter) -> Rules {
         filter: filter.clone(),
         findings_only: args.findings,
         include_half_open: args.include_half_open,
+        tell_culprits: true,
     }
 }
 

@@ -58,6 +58,7 @@ pub fn command(args: &DemoArgs) -> Outcome {
             filter,
             findings_only: false,
             include_half_open: false,
+            tell_culprits: true,
         },
         duration: Some(AT_MOST),
         ends_with_reader: true,

@@ -21,29 +21,31 @@ pub fn summary(finding: &Finding) -> String {
     let who = who(finding);
     let peer = finding.socket.remote;
     let bytes = unread_data(finding);
+    let has = if processes(&finding.holders) > 1 { "have" } else { "has" };
     match finding.verdict {
         None => format!(
             "{peer} closed {at_least}{linger} ago and the socket is still open; no pass could confirm who holds it"
         ),
         Some(Verdict::NeverAccepted) => never_accepted(finding),
         Some(Verdict::NotReading) if bytes > 0 => format!(
-            "{who} has not read the last {bytes} bytes from {peer}, which closed {at_least}{linger} ago: {}",
+            "{who} {has} not read the last {} from {peer}, which closed {at_least}{linger} ago: {}",
+            count(bytes.into(), "byte"),
             not_reading(finding)
         ),
         Some(Verdict::NotReading) => format!(
-            "{who} has not noticed that {peer} closed {at_least}{linger} ago: {}",
+            "{who} {has} not noticed that {peer} closed {at_least}{linger} ago: {}",
             not_reading(finding)
         ),
         Some(Verdict::NotClosed) if finding.socket.tcp.is_none() => format!(
-            "{who} has not closed the connection that {peer} closed {at_least}{linger} ago (what is unread is not known for MPTCP)"
+            "{who} {has} not closed the connection that {peer} closed {at_least}{linger} ago (what is unread is not known for MPTCP)"
         ),
         Some(Verdict::NotClosed) => format!(
-            "{who} has read everything from {peer}, which closed {at_least}{linger} ago, but never called close{}",
+            "{who} {has} read everything from {peer}, which closed {at_least}{linger} ago, but {has} not called close{}",
             not_closed(finding)
         ),
         Some(Verdict::WriteBlocked) => format!(
-            "{who} has {} bytes for {peer} that it does not acknowledge, {at_least}{linger} after it closed its side{}",
-            finding.socket.tcp.map_or(0, |tcp| tcp.unsent),
+            "{who} {has} {} for {peer} that it does not acknowledge, {at_least}{linger} after it closed its side{}",
+            count(finding.socket.tcp.map_or(0, |tcp| tcp.unsent.into()), "byte"),
             write_blocked(finding)
         ),
         Some(Verdict::HalfOpenInUse) => format!(
@@ -51,7 +53,7 @@ pub fn summary(finding: &Finding) -> String {
         ),
         Some(Verdict::Inherited) => inherited(finding),
         Some(Verdict::DeadFd) => format!(
-            "the connection to {peer} is gone ({}), but {who} has kept the file descriptor for {at_least}{linger}",
+            "the connection to {peer} is gone ({}), but {who} {has} kept the file descriptor for {at_least}{linger}",
             death(finding)
         ),
     }
@@ -72,6 +74,10 @@ fn ended(finding: &Finding) -> String {
             format!("never closed: its process ended after {at_least}{linger}{}", of(ending.by))
         }
         Cause::Aborted => format!("closed with a reset after {at_least}{linger}{by}"),
+        Cause::Reset | Cause::TimedOut | Cause::Destroyed if !finding.socket.has_file => format!(
+            "{} after {at_least}{linger}, before anybody had accepted it",
+            death_of(ending.cause)
+        ),
         Cause::Reset => {
             format!("reset by {} after {at_least}{linger}; the fd is closed", finding.socket.remote)
         }
@@ -84,7 +90,7 @@ fn ended(finding: &Finding) -> String {
             format!("the fd was closed or used anew; it had lingered for {about} {linger}")
         }
         Cause::InUse => format!(
-            "in use after all: {} takes data {at_least}{linger} after it closed its side, a deliberate half-close",
+            "in use: {} takes data {at_least}{linger} after it closed its side",
             finding.socket.remote
         ),
         Cause::Gone => format!("gone after {about} {linger}; its end was not seen"),
@@ -116,9 +122,12 @@ fn not_reading(finding: &Finding) -> String {
         Waiting::Level => {
             "epoll tells its event loop at every turn, which does not come to it, or ignores it: a blocked or careless loop"
         }
-        Waiting::Several => "it is in several epoll sets, none of whose users reads it",
-        Waiting::Edge => {
+        Waiting::Several => "it is registered with epoll several times, and nobody reads it",
+        Waiting::Edge if elsewhere => {
             "epoll has told its event loop once (edge-triggered), and it was not read to the end"
+        }
+        Waiting::Edge => {
+            "it is in epoll edge-triggered, and nobody is known to wait there now: a blocked loop, or one that was told once and did not read to the end"
         }
         Waiting::Disarmed => {
             "its one-shot epoll registration has fired and was not armed again: a worker took it and did not come back"
@@ -152,7 +161,8 @@ fn write_blocked(finding: &Finding) -> String {
     let retransmits = finding.socket.tcp.map_or(0, |tcp| tcp.retransmits);
     if finding.evidence.send_window.is_some_and(|window| window > 0) && retransmits > 0 {
         return format!(
-            " ({retransmits} retransmissions into an open window): the path or the peer is gone"
+            " ({} into an open window): the path or the peer is gone",
+            count(retransmits.into(), "retransmission")
         );
     }
     let closed = finding.evidence.send_window == Some(0);
@@ -176,6 +186,10 @@ fn halted_listeners(finding: &Finding) -> String {
     match (halted(finding), finding.evidence.halted) {
         (Some(how), 1) if all == 1 => format!(" (the process is {how})"),
         (_, 0) => String::new(),
+        (_, some) if finding.evidence.asked < all => format!(
+            " ({some} of {} of its {all} processes that were asked are stopped or frozen)",
+            finding.evidence.asked
+        ),
         (_, some) => format!(" ({some} of its {all} processes are stopped or frozen)"),
     }
 }
@@ -190,9 +204,10 @@ fn never_accepted(finding: &Finding) -> String {
         );
     };
     format!(
-        "{} on {} is not accepting{}: {peer} connected and closed {at_least}{linger} ago and still waits in the queue{}",
+        "{} on {} {} not accepting{}: {peer} connected and closed {at_least}{linger} ago and still waits in the queue{}",
         names(&listener.holders),
         listener.local,
+        if processes(&listener.holders) > 1 { "are" } else { "is" },
         halted_listeners(finding),
         if listener.queue_limit == 0 {
             String::new()
@@ -217,7 +232,7 @@ fn inherited(finding: &Finding) -> String {
     let several = processes(&finding.holders) > 1;
     let unread = match unread_data(finding) {
         0 => String::new(),
-        bytes => format!(", with {bytes} bytes unread"),
+        bytes => format!(", with {} unread", count(bytes.into(), "byte")),
     };
     let hint = if several {
         "a child that inherits an fd keeps it open (missing CLOEXEC, or no close after fork)"
@@ -228,6 +243,11 @@ fn inherited(finding: &Finding) -> String {
         "{holders} hold{} a connection that {peer} closed {at_least}{linger} ago{opener}{unread}; {hint}",
         if several { "" } else { "s" }
     )
+}
+
+/// `1 byte`, `2 bytes`.
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// How many different processes hold it.
@@ -270,6 +290,14 @@ fn who(finding: &Finding) -> String {
 /// Unread bytes without the FIN, which counts as one.
 fn unread_data(finding: &Finding) -> u32 {
     finding.socket.tcp.map_or(0, |tcp| tcp.unread.saturating_sub(1))
+}
+
+fn death_of(cause: Cause) -> &'static str {
+    match cause {
+        Cause::TimedOut => "timed out",
+        Cause::Destroyed => "destroyed (as by ss -K)",
+        _ => "reset by the peer",
+    }
 }
 
 /// How it ended. A program that reads the error clears it, so without one the end must have been

@@ -7,12 +7,14 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use rustc_hash::FxHashMap;
 
 use super::{
     finding::{Finding, Status, Verdict},
+    process::ProcessFacts,
     socket::{Process, Role, Socket, SocketId},
     time::{Nanos, Timestamp},
 };
@@ -55,6 +57,8 @@ pub struct Culprit {
     pub reaches_limit_in: Option<Nanos>,
     /// The oldest of which a finding is at hand, as an example.
     pub example: Option<Finding>,
+    /// What its process said last.
+    pub process: Option<Arc<ProcessFacts>>,
 }
 
 /// How fast a group has grown, and over which time.
@@ -97,6 +101,8 @@ struct Group {
     come: usize,
     /// The oldest; `None` since it has ended, until another is told.
     oldest: Option<Finding>,
+    /// What its process said last.
+    process: Option<Arc<ProcessFacts>>,
     /// How many there were when it was last told, and when that was.
     told: (usize, Timestamp),
 }
@@ -138,11 +144,6 @@ impl Culprits {
     pub fn apply(&mut self, finding: &Finding, now: Timestamp) {
         let Some(id) = finding.socket.id else { return };
         let before = self.of_socket.get(&id).copied();
-        if before.is_none() && finding.socket.role.is_none() && finding.listener.is_none() {
-            for end in [finding.socket.local, finding.socket.remote] {
-                *self.ends.entry(end).or_default() += 1;
-            }
-        }
         let key = self.key(finding);
         if let Some(before) = before
             && (before != key || finding.status == Status::Ended)
@@ -154,6 +155,16 @@ impl Culprits {
         }
     }
 
+    /// Counts the ends of sockets of which nobody knows which side connected.
+    pub fn count_ends<'a>(&mut self, sockets: impl Iterator<Item = &'a Socket>) {
+        self.ends.clear();
+        for socket in sockets {
+            for end in [socket.local, socket.remote] {
+                *self.ends.entry(end).or_default() += 1;
+            }
+        }
+    }
+
     fn enter(&mut self, id: SocketId, key: Key, finding: &Finding, now: Timestamp) {
         self.of_socket.insert(id, key);
         let since = finding.at - finding.linger;
@@ -162,6 +173,7 @@ impl Culprits {
             history: VecDeque::new(),
             come: 0,
             oldest: None,
+            process: None,
             told: (0, Timestamp::default()),
         });
         let replaces =
@@ -171,6 +183,11 @@ impl Culprits {
         }
         let new = group.members.insert(id, Member { since, at_least: finding.at_least }).is_none();
         group.come += usize::from(new);
+        if let Some(process) = &finding.evidence.process
+            && group.process.as_ref().is_none_or(|known| known.at <= process.at)
+        {
+            group.process = Some(Arc::clone(process));
+        }
         group.sample(now);
     }
 
@@ -182,9 +199,6 @@ impl Culprits {
         group.sample(now);
         if group.members.is_empty() {
             self.groups.remove(&key);
-        }
-        if self.groups.is_empty() {
-            self.ends.clear();
         }
     }
 
@@ -269,11 +283,8 @@ impl Culprits {
             at_least: group.members.values().any(|member| member.at_least),
             growth: group.growth(now),
             reaches_limit_in: self.reaches_limit_in(key, group, now),
-            example: group.oldest.as_ref().map(|oldest| Finding {
-                at: now,
-                linger: now.since(oldest.at - oldest.linger),
-                ..oldest.clone()
-            }),
+            example: group.oldest.as_ref().map(|oldest| as_of(oldest, now)),
+            process: group.process.clone(),
         }
     }
 
@@ -284,7 +295,7 @@ impl Culprits {
         if key.owner.is_none() || key.verdict == Some(Verdict::NeverAccepted) {
             return None;
         }
-        let facts = group.oldest.as_ref()?.evidence.process.as_ref()?;
+        let facts = group.process.as_ref()?;
         let left = facts.fd_limit?.checked_sub(facts.fds?)?;
         let rate: u64 = self
             .groups
@@ -353,6 +364,18 @@ impl Group {
         (rising >= RISING_PARTS && beyond_chance)
             .then(|| Growth { gained: u64::try_from(gained).unwrap_or(u64::MAX), over })
     }
+}
+
+/// A finding as it stands now. When the connection was last active is known only of its last look.
+fn as_of(finding: &Finding, now: Timestamp) -> Finding {
+    const FRESH: Nanos = Nanos(2_000_000_000);
+    let mut finding = finding.clone();
+    finding.linger = now.since(finding.at - finding.linger);
+    if now.since(finding.at) > FRESH {
+        finding.evidence.activity = None;
+    }
+    finding.at = now;
+    finding
 }
 
 fn per_thousand(part: usize, whole: usize) -> u32 {

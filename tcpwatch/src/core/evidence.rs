@@ -1,6 +1,7 @@
 //! The evidence behind a finding, in a line for people.
 
 use super::{
+    advice::count,
     finding::{Finding, Verdict},
     process::ProcessFacts,
     waiters::{Waiters, Waiting},
@@ -29,20 +30,18 @@ fn waiting(waiters: &Waiters) -> String {
     match waiters.waiting() {
         Waiting::Nobody => "nobody waits for it".to_owned(),
         Waiting::Disarmed => "in epoll, one-shot, not armed".to_owned(),
-        Waiting::Several => format!("in {} epoll sets for {}", waiters.epoll, events()),
+        Waiting::Several => format!("{} times in epoll for {}", waiters.epoll, events()),
         Waiting::Level | Waiting::Edge | Waiting::NotForReading => {
             format!("in epoll for {}", events())
         }
         Waiting::Blocked => {
             let pid = waiters.blocked_pid.map_or_else(String::new, |pid| format!(" of pid {pid}"));
-            format!("{} blocked in a call on it{pid}", count(waiters.blocked, "thread"))
+            format!("{} blocked in a call on it{pid}", count(waiters.blocked.into(), "thread"))
         }
-        Waiting::Polled => format!("{} by poll, select or io_uring", count(waiters.polled, "wait")),
+        Waiting::Polled => {
+            format!("{} by poll, select or io_uring", count(waiters.polled.into(), "wait"))
+        }
     }
-}
-
-fn count(number: u8, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn threads(process: &ProcessFacts) -> String {
@@ -64,7 +63,7 @@ fn times(finding: &Finding) -> Option<String> {
 
 fn bytes(finding: &Finding) -> Option<String> {
     let tcp = finding.socket.tcp?;
-    Some(format!("{} bytes in, {} out", tcp.bytes_received, tcp.bytes_acked))
+    Some(format!("{} in, {} out", count(tcp.bytes_received, "byte"), tcp.bytes_acked))
 }
 
 fn descriptors(process: &ProcessFacts) -> Option<String> {

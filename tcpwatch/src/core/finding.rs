@@ -161,7 +161,9 @@ pub struct Evidence {
     pub opener: Option<Process>,
     /// What its process, or for [`Verdict::NeverAccepted`] the listener's, says of itself.
     pub process: Option<Arc<ProcessFacts>>,
-    /// How many of all its processes do not run at all: stopped, or frozen.
+    /// How many of its processes were asked,
+    pub asked: usize,
+    /// and how many of those do not run at all: stopped, or frozen.
     pub halted: usize,
 }
 

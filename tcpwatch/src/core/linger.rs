@@ -66,6 +66,11 @@ impl LingerTable {
         self.sockets.values().filter(|entry| undecided(entry)).count()
     }
 
+    /// Those of which nobody knows which side connected.
+    pub fn without_role(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.values().map(|entry| &entry.socket).filter(|socket| socket.role.is_none())
+    }
+
     /// Whether some are due and wait for a pass.
     pub fn wants_pass(&self) -> bool {
         self.due > 0
@@ -310,7 +315,10 @@ impl LingerTable {
                 .filter_map(|pid| context.names.process(pid, context.started))
                 .peekable();
             entry.evidence.process = facts.peek().map(|&facts| Arc::clone(facts));
-            entry.evidence.halted = facts.filter(|facts| facts.halted().is_some()).count();
+            (entry.evidence.asked, entry.evidence.halted) =
+                facts.fold((0, 0), |(asked, halted), facts| {
+                    (asked + 1, halted + usize::from(facts.halted().is_some()))
+                });
         }
         let verdict = confirmed.then(|| verdict(&entry.facts(context)));
         if entry.socket.role.is_none() && listener.is_some() {

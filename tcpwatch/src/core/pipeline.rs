@@ -36,6 +36,8 @@ pub struct Rules {
     pub findings_only: bool,
     /// Count deliberate half-closes as findings.
     pub include_half_open: bool,
+    /// Tell of groups of findings as they grow, and not only at the end.
+    pub tell_culprits: bool,
 }
 
 /// How long what a process did may come in after its end.
@@ -308,8 +310,10 @@ impl<'a> Pipeline<'a> {
         }
         if scope != Scope::Watched {
             self.confirm(started)?;
-            for culprit in self.culprits.news(self.now) {
-                self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
+            if self.rules.tell_culprits {
+                for culprit in self.culprits.news(self.now) {
+                    self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
+                }
             }
             self.names.forget(self.now);
         }
@@ -323,6 +327,7 @@ impl<'a> Pipeline<'a> {
         let (listeners, names) =
             (std::mem::take(&mut self.listeners), std::mem::take(&mut self.names));
         let context = Context { listeners: &listeners, names: &names, started };
+        self.culprits.count_ends(lingering.without_role());
         lingering.confirm(&context, |finding| {
             if shown.is_ok() {
                 shown = self.show(finding);

@@ -51,7 +51,7 @@ pub enum Waiting {
     Disarmed,
     /// In epoll, but not for reading.
     NotForReading,
-    /// In several epoll sets; which events belong to which is not known.
+    /// Registered with epoll several times; which events belong to which is not known.
     Several,
     /// A thread is blocked in a call on it.
     Blocked,

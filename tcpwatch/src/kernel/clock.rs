@@ -18,6 +18,12 @@ pub fn now() -> Timestamp {
     Timestamp(read(ClockId::Monotonic))
 }
 
+/// Whether this is a time namespace whose clocks are not the kernel's own (`time_namespaces(7)`).
+pub fn is_shifted() -> bool {
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    offsets.lines().any(|line| line.split_whitespace().skip(1).any(|number| number != "0"))
+}
+
 /// CPU time that this thread has used.
 pub fn used() -> Nanos {
     Nanos(read(ClockId::ThreadCPUTime))

@@ -11,7 +11,7 @@ use crate::core::{
     comm::escape,
     container::Container,
     process::{ProcessFacts, Threads},
-    time::{ClockMark, Timestamp},
+    time::{ClockMark, Nanos, Timestamp},
 };
 
 /// Threads looked at; more are counted only. A look takes about 20 us.
@@ -25,20 +25,31 @@ pub fn process(pid: u32) -> Option<ProcessFacts> {
     }
     let at = clock::mark();
     let process = Process::new(i32::try_from(pid).ok()?).ok()?;
-    let raw_cgroup = cgroup(pid);
+    let (raw_cgroup, stat) = (cgroup(pid), process.stat().ok());
     let (threads, threads_unseen) = threads(&process);
     Some(ProcessFacts {
         pid,
         at: at.mono,
-        started: process.stat().ok().map(|stat| started(&at, stat.starttime)),
+        started: stat.as_ref().map(|stat| started(&at, stat.starttime)),
         cgroup: raw_cgroup.as_deref().map(|path| escape(path.as_bytes())),
         container: raw_cgroup.as_deref().and_then(Container::from_cgroup),
-        fds: fds(pid),
+        // A main thread that has ended shows none, though others may have some.
+        fds: fds(pid).filter(|_| stat.as_ref().is_none_or(|stat| stat.state != 'Z')),
         fd_limit: limit(&process),
         frozen: raw_cgroup.as_deref().is_some_and(is_frozen),
         threads,
         threads_unseen,
     })
+}
+
+/// Asks as many of these as there is time for, the first ones first.
+pub fn processes(pids: &[u32]) -> Vec<ProcessFacts> {
+    const PATIENCE: Nanos = Nanos(250_000_000);
+    let began = clock::now();
+    pids.iter()
+        .take_while(|_| clock::now().since(began) < PATIENCE)
+        .filter_map(|&pid| process(pid))
+        .collect()
 }
 
 /// The start is told in ticks of the clock that goes on in suspend.

@@ -13,7 +13,6 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, FExit, Iter, ProgramError},
 };
-use rustc_hash::FxHashSet;
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
 use super::{btf::Btf, layout::Layout, pass::Passes, sys};
@@ -297,7 +296,7 @@ fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         storage: None,
         tcp: None,
         settings,
-        closed: FxHashSet::default(),
+        warned: false,
         number: 0,
         look_only: false,
         later: None,

@@ -34,8 +34,8 @@ pub struct Passes {
     /// The sockets of one network namespace that nobody holds.
     pub(super) tcp: Option<OwnedFd>,
     pub(super) settings: Array<MapData, u32>,
-    /// Namespaces that a pass could not enter; said once.
-    pub(super) closed: FxHashSet<u32>,
+    /// It was said that a namespace could not be entered.
+    pub(super) warned: bool,
     /// Number of the last pass.
     pub(super) number: u32,
     /// Nothing is remembered from one pass to the next.
@@ -149,8 +149,8 @@ impl Passes {
                 Ok(found) => found.into_iter().for_each(&mut *take),
                 // Whoever led there has just ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) if self.closed.insert(netns) => log::warn!(
-                    "cannot look into network namespace {netns} for connections that nobody has accepted ({error}); it takes CAP_SYS_ADMIN"
+                Err(error) if !std::mem::replace(&mut self.warned, true) => log::warn!(
+                    "cannot look into other network namespaces ({error}): orphans and TIME_WAIT there are not counted; it takes CAP_SYS_ADMIN"
                 ),
                 Err(_) => {}
             }

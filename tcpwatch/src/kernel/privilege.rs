@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use caps::{CapSet, Capability};
 
-use super::processes;
+use super::{clock, processes};
 
 /// A capability and what it is for.
 pub struct Needed {
@@ -42,6 +42,11 @@ pub fn has(capability: Capability) -> bool {
 pub fn require() -> Result<()> {
     if let Some(missing) = missing() {
         bail!(missing);
+    }
+    if clock::is_shifted() {
+        bail!(
+            "this is a time namespace of its own: its clocks are not the kernel's; run tcpwatch in the host's"
+        );
     }
     processes::warn_if_blind();
     Ok(())

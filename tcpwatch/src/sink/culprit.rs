@@ -77,7 +77,7 @@ pub fn ages(culprit: &Culprit) -> String {
 
 /// Descriptors in use and their limit, as of the last look.
 fn fds(culprit: &Culprit) -> Option<(u64, u64)> {
-    let process = culprit.example.as_ref()?.evidence.process.as_ref()?;
+    let process = culprit.process.as_ref()?;
     process.fds.zip(process.fd_limit)
 }
 

@@ -175,8 +175,13 @@ impl<W: Write> TextSink<W> {
         if plain + 2 + place.chars().count() <= width {
             writeln!(self.out, "{time} {word} {head}  {place}")?;
         } else {
-            writeln!(self.out, "{time} {word} {head}")?;
-            writeln!(self.out, "{:INDENT$}{place}", "")?;
+            let mut lines =
+                wrap(&head, width.saturating_sub(plain - head.chars().count())).into_iter();
+            writeln!(self.out, "{time} {word} {}", lines.next().unwrap_or_default())?;
+            let rest = wrap(&place, width.saturating_sub(INDENT));
+            for line in lines.chain(rest) {
+                writeln!(self.out, "{:INDENT$}{line}", "")?;
+            }
         }
         for line in wrap(&advice::summary(f), width.saturating_sub(INDENT)) {
             writeln!(self.out, "{:INDENT$}{line}", "")?;
@@ -305,8 +310,8 @@ pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{} findings ({} ended) in {}; {} lost",
-        s.findings(),
+        "{} ({} ended) in {}; {} lost",
+        advice::count(s.findings(), "finding"),
         s.ended,
         s.duration,
         s.lost
@@ -330,7 +335,7 @@ pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
     }
     for (owner, count) in &s.owners {
         let owner = owner.map_or_else(|| "nobody known".to_owned(), |process| process.to_string());
-        writeln!(out, "  {count} findings: {owner}")?;
+        writeln!(out, "  {}: {owner}", advice::count(*count, "finding"))?;
     }
     if s.unclaimed > 0 {
         writeln!(out, "  {} transitions could not wait for their owner to be found", s.unclaimed)?;

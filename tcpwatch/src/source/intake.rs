@@ -106,7 +106,7 @@ impl Intake {
             || {
                 fill(ring, batch, undecodable);
             },
-            move || pids.into_iter().filter_map(facts::process).collect(),
+            move || facts::processes(&pids),
         )
     }
 }

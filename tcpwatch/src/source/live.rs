@@ -42,8 +42,6 @@ const MANY_LOOKS: usize = 20_000;
 const PUSHED_AT_ONCE: usize = 8_192;
 /// How long no pass is tried after one that failed.
 const REST_AFTER_FAILURE: Nanos = Nanos(10_000_000_000);
-/// Processes asked in one pass what they do.
-pub const MOST_PROCESSES: usize = 64;
 /// How often the wall clock is looked at again.
 const CLOCK_EVERY: Nanos = Nanos::SECOND;
 /// After a pass that took this thread t of CPU time, none is run for this many t: passes stay
@@ -352,12 +350,11 @@ impl<'a> Watcher<'a> {
 
     /// Asks the processes that findings of this pass are about; returns the CPU time it took.
     fn ask_processes(&mut self) -> Result<Nanos> {
-        let mut pids = self.pipeline.wants_processes();
+        let pids = self.pipeline.wants_processes();
         if pids.is_empty() {
             return Ok(Nanos::default());
         }
         self.name_namespaces()?;
-        pids.truncate(MOST_PROCESSES);
         let (answers, cost) = self.intake.ask(pids);
         for facts in answers {
             self.pipeline.push(Input::Process(facts.into()))?;

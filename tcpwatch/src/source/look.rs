@@ -9,12 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::live::MOST_PROCESSES;
 use crate::{
     Outcome,
     cli::LeaksArgs,
     config,
     core::{
+        advice::count,
         culprits::Culprit,
         filter::Filter,
         finding::{Finding, Status},
@@ -52,12 +52,13 @@ struct Text {
     culprits: Vec<Culprit>,
     top: usize,
     undecided: u64,
+    linger: Nanos,
 }
 
 impl Sink for Text {
     fn record(&mut self, _: &ClockMark, record: &Record<'_>) -> io::Result<()> {
         match record {
-            Record::Culprit(culprit) => keep(&mut self.culprits, culprit),
+            Record::Culprit(culprit) => self.culprits.push((*culprit).clone()),
             Record::Summary(summary) => {
                 self.undecided = summary.undecided;
                 self.show()?;
@@ -74,7 +75,11 @@ impl Text {
         let groups = self.culprits.len();
         let sockets: usize = self.culprits.iter().map(|culprit| culprit.count).sum();
         if groups == 0 {
-            writeln!(out, "nothing lingers")?;
+            if self.linger > Nanos::SECOND {
+                writeln!(out, "nothing has lingered for {}", self.linger)?;
+            } else {
+                writeln!(out, "nothing lingers")?;
+            }
             self.write_undecided(&mut out)?;
             return out.flush();
         }
@@ -96,46 +101,27 @@ impl Text {
         if self.undecided > 0 {
             writeln!(
                 out,
-                "{} more may have lingered that long: TCP's times do not tell (keepalives hide it); --linger 0s shows them",
-                self.undecided
+                "{} may have lingered that long, too: TCP's times do not tell (answered keepalives hide it); --linger 0s shows them",
+                count(self.undecided, "socket")
             )?;
         }
         Ok(())
     }
 }
 
-/// Keeps the last that was said of a group.
-fn keep(culprits: &mut Vec<Culprit>, culprit: &Culprit) {
-    culprits.retain(|kept| kept.key != culprit.key);
-    culprits.push(culprit.clone());
-}
-
-/// Writes findings as they come, those that end while it watches too, and culprits at the end.
-struct Json {
-    out: JsonSink<io::BufWriter<io::Stdout>>,
-    culprits: Vec<Culprit>,
-}
+/// Writes findings as they come, those that end while it watches too.
+struct Json(JsonSink<io::BufWriter<io::Stdout>>);
 
 impl Sink for Json {
     fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
         match record {
-            Record::Finding(Finding { status: Status::Still, .. }) => return Ok(()),
-            Record::Culprit(culprit) => {
-                keep(&mut self.culprits, culprit);
-                return Ok(());
-            }
-            Record::Summary(_) => {
-                for culprit in &self.culprits {
-                    self.out.record(clock, &Record::Culprit(culprit))?;
-                }
-            }
-            _ => {}
+            Record::Finding(Finding { status: Status::Still, .. }) => Ok(()),
+            _ => self.0.record(clock, record),
         }
-        self.out.record(clock, record)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        self.0.flush()
     }
 }
 
@@ -156,6 +142,7 @@ pub fn command(args: &LeaksArgs) -> Outcome {
         filter: filter.clone(),
         findings_only: true,
         include_half_open: args.include_half_open,
+        tell_culprits: false,
     };
     let plan = Plan {
         filter,
@@ -167,9 +154,14 @@ pub fn command(args: &LeaksArgs) -> Outcome {
     };
     let mut sink: Box<dyn Sink> = if args.json {
         let out = JsonSink::new(io::BufWriter::new(io::stdout()));
-        Box::new(Json { out, culprits: Vec::new() })
+        Box::new(Json(out))
     } else {
-        Box::new(Text { culprits: Vec::new(), top: args.top, undecided: 0 })
+        Box::new(Text {
+            culprits: Vec::new(),
+            top: args.top,
+            undecided: 0,
+            linger: args.linger.into(),
+        })
     };
     let summary = look(&plan, rules, args.watch, sink.as_mut())?;
     let leaks = args.fail_on_leak && summary.findings() > summary.ended;
@@ -251,10 +243,9 @@ impl Look<'_> {
 
     /// Asks the processes that matter, and shows what the last pass has confirmed.
     fn conclude(&mut self) -> Result<()> {
-        for pid in self.pipeline.wants_processes().into_iter().take(MOST_PROCESSES) {
-            if let Some(facts) = facts::process(pid) {
-                self.pipeline.push(Input::Process(facts.into()))?;
-            }
+        let pids = self.pipeline.wants_processes();
+        for facts in facts::processes(&pids) {
+            self.pipeline.push(Input::Process(facts.into()))?;
         }
         self.pipeline.push(Input::PassEnd { at: clock::now() })?;
         Ok(())

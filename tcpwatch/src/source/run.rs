@@ -77,6 +77,7 @@ fn live(args: &RunArgs) -> Result<Live> {
             filter,
             findings_only,
             include_half_open: args.include_half_open,
+            tell_culprits: true,
         },
         duration: None,
         ends_with_reader: false,

@@ -37,6 +37,7 @@ pub(crate) fn rules(line: &str) -> Rules {
         filter: Filter::default(),
         findings_only: false,
         include_half_open: false,
+        tell_culprits: true,
     };
     for word in line.split_whitespace().skip(1) {
         match word.split_once('=').unwrap_or((word, "")) {

@@ -84,6 +84,7 @@ fn rules(watch: bool) -> Rules {
         filter: Filter { pids, ..Filter::default() },
         findings_only: false,
         include_half_open: true,
+        tell_culprits: true,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     Test,
     leaks::lines,
     peers::{Kind, LEAK, Program, listen, pair},
+    watch::namespace,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -21,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("a_child_forked_later_has_inherited", younger_child),
         Test::new("what_grows_is_told_from_what_does_not", growth),
         Test::new("what_ss_shows_is_shown", what_ss_shows),
+        Test::new("a_watch_tells_what_there_is_at_its_end", at_the_end),
     ]
 }
 
@@ -322,5 +324,52 @@ fn what_ss_shows() {
     assert!(theirs("timer").unwrap().starts_with("(keepalive,"), "{text}");
     let congestion = finding["evidence"]["tcp"]["congestion"].as_str().unwrap();
     assert!(columns.contains(&congestion), "{text}");
+    program.kill();
+}
+
+/// Twenty connections whose peers have closed; told to, reads them all, then closes all but five.
+const CHANGING: &str = "
+import socket
+s = socket.create_server(('127.0.0.1', 0))
+kept = []
+for _ in range(20):
+    c = socket.create_connection(s.getsockname()); a, _ = s.accept(); c.close()
+    kept.append(a)
+print('ready')
+input()
+for a in kept: a.recv(1)
+print('read')
+input()
+for a in kept[5:]: a.close()
+print('closed')
+input()
+";
+
+fn at_the_end() {
+    let mut program = Program::start(CHANGING);
+    assert_eq!(program.answer(), "ready");
+    let culprits = std::thread::scope(|scope| {
+        let own = namespace();
+        let watch = scope.spawn(move || {
+            let output = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
+                .args(["leaks", "-j", "--watch", "10s", "-N", &own])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        });
+        // In the time that is watched: the looks are a second apart.
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        assert_eq!(program.tell(""), "read");
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        assert_eq!(program.tell(""), "closed");
+        watch.join().unwrap()
+    });
+    let culprits: Vec<Value> = culprits
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["type"] == "culprit")
+        .collect();
+    assert_eq!(culprits.len(), 1, "{culprits:#?}");
+    assert_eq!((&culprits[0]["count"], &culprits[0]["verdict"]), (&json!(5), &json!("not-closed")));
     program.kill();
 }
