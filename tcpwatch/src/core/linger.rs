@@ -309,16 +309,18 @@ impl LingerTable {
             .filter(|_| !has_holder || entry.socket.role.is_none())
             .and_then(|context| context.listeners.of(&entry.socket));
         if let Some(context) = context {
-            let mut facts = entry
+            let facts = entry
                 .processes(context.listeners)
-                .into_iter()
-                .filter_map(|pid| context.names.process(pid, context.started))
-                .peekable();
-            entry.evidence.process = facts.peek().map(|&facts| Arc::clone(facts));
-            (entry.evidence.asked, entry.evidence.halted) =
-                facts.fold((0, 0), |(asked, halted), facts| {
-                    (asked + 1, halted + usize::from(facts.halted().is_some()))
-                });
+                .filter_map(|pid| context.names.process(pid, context.started));
+            let (mut first, mut asked, mut halted) = (None, 0, 0);
+            for facts in facts {
+                first = first.or(Some(facts));
+                asked += 1;
+                halted += usize::from(facts.halted().is_some());
+            }
+            let first = first.map(Arc::clone);
+            entry.evidence.process = first;
+            (entry.evidence.asked, entry.evidence.halted) = (asked, halted);
         }
         let verdict = confirmed.then(|| verdict(&entry.facts(context)));
         if entry.socket.role.is_none() && listener.is_some() {

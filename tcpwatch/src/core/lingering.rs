@@ -2,7 +2,7 @@
 
 use super::{
     finding::{Cause, Ending, Evidence, Verdict},
-    listeners::Listeners,
+    listeners::{Known, Listeners},
     names::Names,
     socket::{Holder, Process, Socket},
     state::State,
@@ -60,20 +60,22 @@ pub struct Context<'a> {
 impl Lingering {
     /// The processes that a finding is about: who holds the socket, its owner first, or the
     /// listener it waits at.
-    pub(super) fn processes(&self, listeners: &Listeners) -> Vec<u32> {
+    pub(super) fn processes<'a>(
+        &'a self,
+        listeners: &'a Listeners,
+    ) -> impl Iterator<Item = u32> + 'a {
         const MOST: usize = 16;
-        if self.holders.is_empty() {
-            let listener = Some(listeners).filter(|_| !self.socket.has_file);
-            let known = listener.and_then(|listeners| listeners.of(&self.socket));
-            return known.map_or_else(Vec::new, |known| known.pids().take(MOST).collect());
-        }
+        let waits = self.holders.is_empty() && !self.socket.has_file;
+        let listener = Some(listeners).filter(|_| waits);
+        let known = listener.and_then(|listeners| listeners.of(&self.socket));
         let owner = self.socket.owner.map(|owner| owner.process.pid);
         let owner = owner.filter(|&pid| held_by(&self.holders, pid));
+        let mut last = owner;
         let others = self.holders.iter().map(|holder| holder.process.pid);
-        let mut pids: Vec<u32> =
-            owner.into_iter().chain(others.filter(|&pid| Some(pid) != owner)).take(MOST).collect();
-        pids.dedup();
-        pids
+        let others =
+            others.filter(move |&pid| Some(pid) != owner && last.replace(pid) != Some(pid));
+        let listening = known.into_iter().flat_map(Known::pids);
+        owner.into_iter().chain(others).chain(listening).take(MOST)
     }
 
     pub(super) fn facts<'a>(&'a self, context: Option<&Context<'_>>) -> Facts<'a> {

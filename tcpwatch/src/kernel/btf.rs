@@ -177,7 +177,7 @@ impl Btf {
             let bits = word(&self.data, at + 8)?;
             let is_bitfield = has_bitfields && bits >> 24 != 0;
             let bits = if has_bitfields { bits & 0x00ff_ffff } else { bits };
-            if self.string(member_name) == name.as_bytes() {
+            if self.is_named(member_name, name) {
                 return (!is_bitfield && bits % 8 == 0).then_some((bits / 8, member_type));
             }
             if member_name == 0
@@ -222,7 +222,7 @@ impl Btf {
                 && self
                     .at(id)
                     .and_then(|at| word(&self.data, at))
-                    .is_some_and(|at| self.string(at) == name.as_bytes())
+                    .is_some_and(|at| self.is_named(at, name))
         })
     }
 
@@ -237,6 +237,12 @@ impl Btf {
     /// The third word of a type: its size, or the type it refers to.
     fn third(&self, id: u32) -> Option<u32> {
         word(&self.data, self.at(id)? + 8)
+    }
+
+    /// Without looking for the string's end: most differ in the first byte.
+    fn is_named(&self, offset: u32, name: &str) -> bool {
+        let tail = self.data.get(self.strings + offset as usize..).unwrap_or_default();
+        tail.starts_with(name.as_bytes()) && tail.get(name.len()) == Some(&0)
     }
 
     fn string(&self, offset: u32) -> &[u8] {

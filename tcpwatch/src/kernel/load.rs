@@ -188,6 +188,10 @@ fn load(plan: &Plan, look_only: bool) -> Result<(Ebpf, Btf, Layout)> {
         .map_max_entries(name::EVENTS, plan.ring_bytes)
         .load(OBJECT)
         .context("load the kernel program")?;
+    if look_only {
+        // It holds all types of the kernel; one look is over before they would be freed.
+        std::mem::forget(loader);
+    }
     fill_sets(&mut ebpf, &plan.filter)?;
     Ok((ebpf, btf, layout))
 }
