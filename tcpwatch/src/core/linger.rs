@@ -303,6 +303,9 @@ impl LingerTable {
     ) -> Option<Finding> {
         self.stop_timer(id);
         let entry = self.sockets.get_mut(&id)?;
+        if let Some(context) = context {
+            entry.forget_passing_holders(context);
+        }
         correct_owner(&mut entry.socket, &entry.holders);
         let has_holder = !entry.holders.is_empty();
         let listener = context

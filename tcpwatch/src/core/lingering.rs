@@ -46,6 +46,9 @@ pub(super) struct Lingering {
     pub(super) evidence: Evidence,
 }
 
+/// A holder this young may be a child on its way to exec.
+const PASSING: Nanos = Nanos(500_000_000);
+
 /// What is known beyond the socket, for a finding about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -87,6 +90,23 @@ impl Lingering {
             younger_holders: context.is_some_and(|context| self.holders_are_younger(context)),
             expected_acked: self.expected_acked,
             acked: self.acked,
+        }
+    }
+
+    /// Between fork and exec a child has a copy of every descriptor, however short-lived and properly
+    /// marked: who has only just been forked, or has ended since, is no holder yet. Nobody is dropped
+    /// if all are like that, or if nobody could be asked.
+    pub(super) fn forget_passing_holders(&mut self, context: &Context<'_>) {
+        if self.holders.len() < 2 {
+            return;
+        }
+        let settled = |holder: &Holder| {
+            let facts = context.names.process(holder.process.pid, context.started);
+            let started = facts.and_then(|facts| facts.started);
+            started.is_some_and(|at| context.started.since(at) >= PASSING)
+        };
+        if self.holders.iter().any(settled) {
+            self.holders.retain(settled);
         }
     }
 

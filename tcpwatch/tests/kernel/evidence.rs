@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("a_namespace_has_a_name", namespace_name),
         Test::new("who_opened_an_old_connection_is_known", roles),
         Test::new("a_child_forked_later_has_inherited", younger_child),
+        Test::new("a_child_on_its_way_to_exec_has_not_inherited", spawner),
         Test::new("what_grows_is_told_from_what_does_not", growth),
         Test::new("what_ss_shows_is_shown", what_ss_shows),
         Test::new("a_watch_tells_what_there_is_at_its_end", at_the_end),
@@ -371,5 +372,35 @@ fn at_the_end() {
         .collect();
     assert_eq!(culprits.len(), 1, "{culprits:#?}");
     assert_eq!((&culprits[0]["count"], &culprits[0]["verdict"]), (&json!(5), &json!("not-closed")));
+    program.kill();
+}
+
+/// A server that leaks one connection and, all the while, starts programs one after the other.
+const SPAWNER: &str = "
+import os, socket, threading, time
+s = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(s.getsockname()); a, _ = s.accept(); c.close()
+def spawn():
+    while True:
+        child = os.fork()
+        if child == 0:
+            time.sleep(0.05)
+            os.execv('/bin/true', ['true'])
+        os.waitpid(child, 0)
+threading.Thread(target=spawn, daemon=True).start()
+time.sleep(0.6)
+print('spawning')
+input()
+";
+
+fn spawner() {
+    let mut program = Program::start(SPAWNER);
+    assert_eq!(program.answer(), "spawning");
+    for _ in 0..5 {
+        let finding = &findings(&["--linger", "0s"])[0];
+        assert_eq!(finding["verdict"], "not-reading", "{finding:#}");
+        assert_eq!(finding["owner"]["pid"], program.pid());
+        assert_eq!(finding["holders"].as_array().unwrap().len(), 1, "{finding:#}");
+    }
     program.kill();
 }
