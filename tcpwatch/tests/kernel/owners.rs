@@ -186,7 +186,7 @@ os.write(w, b'x')
 ";
 
 fn inherited() {
-    let mut watch = Watch::start(&["--linger", "300ms"]);
+    let mut watch = Watch::start(&["--linger", "1s"]);
     let listener = listen(Kind::V4);
     let mut program = Program::start(INHERITED);
     let child: u32 =
