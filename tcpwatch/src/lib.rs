@@ -20,6 +20,7 @@ pub mod output;
 pub mod sink;
 pub mod source;
 pub mod stop;
+pub mod trace;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,3 @@
+//! Trace files: what a run saw, kept.
+
+pub mod meta;
