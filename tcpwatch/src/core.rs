@@ -23,6 +23,7 @@ pub mod settle;
 pub mod socket;
 pub mod state;
 pub mod table;
+pub mod tape;
 pub mod time;
 pub mod verdict;
 pub mod waiters;

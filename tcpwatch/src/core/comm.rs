@@ -14,10 +14,20 @@ pub struct Comm([u8; COMM_LEN]);
 impl Comm {
     /// From the kernel's bytes.
     pub fn new(bytes: [u8; COMM_LEN]) -> Self {
-        Self(bytes)
+        Self::from_bytes(&bytes)
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// What stands before the first zero, as much of it as fits.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut comm = [0; COMM_LEN];
+        for (slot, byte) in comm.iter_mut().zip(bytes.iter().take_while(|&&byte| byte != 0)) {
+            *slot = *byte;
+        }
+        Self(comm)
+    }
+
+    /// What stands before the first zero.
+    pub fn bytes(&self) -> &[u8] {
         let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(COMM_LEN);
         &self.0[..end]
     }
@@ -67,6 +77,12 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// Text that was escaped before, if nobody has changed it since: what [`escape`] leaves stays.
+pub fn tame(text: &str) -> String {
+    let escaped = |part: &str| escape(part.as_bytes());
+    text.split('\\').map(escaped).collect::<Vec<_>>().join("\\")
+}
+
 fn hex(out: &mut String, byte: u8) {
     let _ = write!(out, "\\x{byte:02x}");
 }
@@ -95,6 +111,13 @@ mod tests {
         assert_eq!(escape("\u{202e}gpj".as_bytes()), "\\u{202e}gpj");
         assert_eq!(escape(b"a\nb\xff"), "a\\x0ab\\xff");
         assert_eq!(escape(b"\\x1b"), "\\\\x1b");
+    }
+
+    #[test]
+    fn what_is_tame_stays() {
+        let escaped = escape(b"\x1b[2J\\ \xff largest");
+        assert_eq!(tame(&escaped), escaped);
+        assert_eq!(tame("a\x1b\\x"), "a\\x1b\\x");
     }
 
     #[test]

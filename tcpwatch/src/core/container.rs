@@ -45,6 +45,12 @@ impl Container {
     }
 }
 
+/// The runtime of this name.
+pub fn runtime(name: &str) -> Option<&'static str> {
+    let known = PREFIXES.iter().chain(&PARENTS).map(|&(_, runtime)| runtime);
+    known.chain(["systemd-nspawn"]).find(|runtime| *runtime == name)
+}
+
 fn named(part: &str, parent: Option<&str>) -> Option<(String, Option<&'static str>)> {
     let plain = part.strip_suffix(".scope").unwrap_or(part);
     for (prefix, runtime) in PREFIXES {

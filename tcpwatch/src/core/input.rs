@@ -116,6 +116,13 @@ pub enum Input {
         /// How many more than before.
         count: u64,
     },
+    /// Part of a recording is missing: anything may have happened.
+    Gap {
+        /// When what follows goes on.
+        at: Timestamp,
+        /// Transitions that are missing.
+        count: u64,
+    },
     /// A process that the pipeline asked about is alive.
     Running {
         /// When we learnt of it.
@@ -166,6 +173,7 @@ impl Input {
             | Self::PassEnd { at }
             | Self::PassFailed { at }
             | Self::Lost { at, .. }
+            | Self::Gap { at, .. }
             | Self::Running { at, .. }
             | Self::Exited { at, .. }
             | Self::Namespace { at, .. }

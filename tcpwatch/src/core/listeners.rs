@@ -193,6 +193,14 @@ impl Listeners {
         });
     }
 
+    /// Of no process it is known any more that it lives; the next pass says who holds what.
+    pub fn doubt(&mut self) {
+        for known in self.known.values_mut() {
+            known.claimed = known.caller.take().or(known.claimed);
+            known.holders.clear();
+        }
+    }
+
     /// Forgets listeners that are gone. One that only its children speak of is found again by the
     /// next of them.
     pub fn retain(&mut self, alive: &FxHashSet<SocketId>) {

@@ -22,6 +22,7 @@ use super::{
     socket::{How, Socket, SocketId},
     state::State,
     table::SocketTable,
+    tape::Tape,
     time::{ClockMark, Nanos, Timestamp},
 };
 
@@ -62,6 +63,7 @@ pub struct Pipeline<'a> {
     ended: Vec<(Timestamp, u32)>,
     totals: Summary,
     lost_since_pass: bool,
+    tape: Option<&'a mut dyn Tape>,
     sink: &'a mut dyn Sink,
 }
 
@@ -84,12 +86,26 @@ impl<'a> Pipeline<'a> {
             ended: Vec::new(),
             totals: Summary::default(),
             lost_since_pass: false,
+            tape: None,
             sink,
         }
     }
 
+    /// Has every input kept from now on.
+    pub fn record_to(&mut self, tape: &'a mut dyn Tape) {
+        self.tape = Some(tape);
+    }
+
+    /// What keeps the inputs.
+    pub fn tape(&mut self) -> Option<&mut (dyn Tape + 'a)> {
+        self.tape.as_deref_mut()
+    }
+
     /// Takes one input. An error is the sink's.
     pub fn push(&mut self, input: Input) -> io::Result<()> {
+        if let Some(tape) = &mut self.tape {
+            tape.keep(&input);
+        }
         self.advance(input.at());
         match input {
             Input::Clock(mark) => {
@@ -107,12 +123,12 @@ impl<'a> Pipeline<'a> {
                     self.pass_ended(started, scope)?;
                 }
             }
-            Input::Lost { at, count } => {
-                self.totals.lost += count;
-                self.lost_since_pass = true;
-                self.table.lost(at);
-                let lost = Lost { at, count, total: self.totals.lost };
-                self.sink.record(&self.clock, &Record::Lost(lost))?;
+            Input::Lost { at, count } => self.lost(at, count)?,
+            Input::Gap { at, count } => {
+                // What a pass saw is not all, and a process may have ended.
+                self.pass = None;
+                self.listeners.doubt();
+                self.lost(at, count)?;
             }
             Input::Running { pid, .. } => self.listeners.running(pid),
             Input::Exited { at, pid } => {
@@ -130,6 +146,7 @@ impl<'a> Pipeline<'a> {
             }
             Input::End { .. } => {}
             Input::PassFailed { .. } => {
+                self.pass = None;
                 for finding in self.lingering.give_up() {
                     self.show(finding)?;
                 }
@@ -197,6 +214,9 @@ impl<'a> Pipeline<'a> {
 
     /// Hands everything on.
     pub fn flush(&mut self) -> io::Result<()> {
+        if let Some(tape) = &mut self.tape {
+            tape.flush(self.now);
+        }
         self.sink.flush()
     }
 
@@ -215,6 +235,14 @@ impl<'a> Pipeline<'a> {
         self.sink.record(&self.clock, &Record::Summary(&self.totals))?;
         self.sink.flush()?;
         Ok(self.totals.clone())
+    }
+
+    fn lost(&mut self, at: Timestamp, count: u64) -> io::Result<()> {
+        self.totals.lost += count;
+        self.lost_since_pass = true;
+        self.table.lost(at);
+        let lost = Lost { at, count, total: self.totals.lost };
+        self.sink.record(&self.clock, &Record::Lost(lost))
     }
 
     fn advance(&mut self, to: Timestamp) {

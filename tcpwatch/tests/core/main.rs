@@ -7,3 +7,4 @@ mod invariants;
 mod notation;
 mod properties;
 mod scenarios;
+mod trace;

@@ -64,7 +64,7 @@ fn event() -> impl Strategy<Value = String> {
 }
 
 /// Inputs in order, up to two seconds apart.
-fn story() -> impl Strategy<Value = Vec<Input>> {
+pub(crate) fn story() -> impl Strategy<Value = Vec<Input>> {
     proptest::collection::vec((0u32..2_000, event()), 1..80).prop_map(|events| {
         let mut ms = 0;
         events

@@ -1,0 +1,115 @@
+//! One file, to which blocks are appended.
+//!
+//! A block that cannot be written whole is taken back, so that what is in the file stays readable and
+//! what comes later can follow.
+
+use std::{
+    fs::File,
+    io::{self, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use zerocopy::IntoBytes as _;
+
+use super::{
+    block::{BlockHeader, CONTINUED, FileHeader, Kind},
+    encode::Sealed,
+    index::{self, Entry},
+    meta::Meta,
+    pack::Packer,
+};
+
+/// A trace file that is being written.
+pub struct Writer {
+    file: File,
+    path: PathBuf,
+    packer: Packer,
+    /// Where the next block goes.
+    offset: u64,
+    number: u32,
+    entries: Vec<Entry>,
+    unsynced: bool,
+}
+
+impl Writer {
+    /// Creates a file that only its owner may read. One that is there is never overwritten.
+    pub fn create(path: &Path, meta: &Meta, level: i32) -> io::Result<Self> {
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut writer = Self {
+            file,
+            path: path.to_owned(),
+            packer: Packer::new(level)?,
+            offset: 0,
+            number: 0,
+            entries: Vec::new(),
+            unsynced: true,
+        };
+        append(&mut writer.file, &mut writer.offset, &[FileHeader::new().as_bytes()])?;
+        let meta = serde_json::to_vec(meta)?;
+        writer.block(BlockHeader::new(Kind::Meta), &meta)?;
+        Ok(writer)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.offset
+    }
+
+    /// Appends a block of inputs.
+    pub fn write(&mut self, sealed: &Sealed) -> io::Result<()> {
+        let entry = Entry::new(self.offset, &sealed.header);
+        self.block(sealed.header, &sealed.payload)?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Has everything on the disk.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.unsynced) {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file; `before` is what the recording has by now.
+    pub fn close(mut self, before: u64, continued: bool) -> io::Result<()> {
+        let place = self.offset;
+        let entries = index::encode(&self.entries);
+        // Too many for one block: then the headers must do.
+        if entries.len() <= super::block::LARGEST_PAYLOAD {
+            self.block(BlockHeader::new(Kind::Index), &entries)?;
+        }
+        let mut end = BlockHeader::new(Kind::End);
+        end.before = before.into();
+        end.flags = if continued { CONTINUED } else { 0 }.into();
+        self.block(end, &place.to_le_bytes())?;
+        self.sync()
+    }
+
+    fn block(&mut self, mut header: BlockHeader, payload: &[u8]) -> io::Result<()> {
+        header.number = self.number.into();
+        // Counted even if it cannot be written: the next number then tells that one is missing.
+        self.number += 1;
+        let stored = self.packer.pack(&mut header, payload);
+        self.unsynced = true;
+        append(&mut self.file, &mut self.offset, &[header.as_bytes(), stored])
+    }
+}
+
+/// Appends all of it, or nothing.
+fn append(file: &mut File, offset: &mut u64, parts: &[&[u8]]) -> io::Result<()> {
+    let written = parts.iter().try_for_each(|part| file.write_all(part));
+    if let Err(error) = written {
+        file.set_len(*offset)?;
+        file.seek(SeekFrom::Start(*offset))?;
+        return Err(error);
+    }
+    *offset += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+    Ok(())
+}
