@@ -18,6 +18,8 @@ Examples:
   sudo tcpwatch leaks                    one look at what lingers now
   sudo tcpwatch run --fail-on-leak -- make test
                                          fail a test suite that leaks
+  sudo tcpwatch record -o incident.tcpw  keep everything for later
+  tcpwatch replay incident.tcpw          what happened, anywhere and without root
   sudo tcpwatch demo                     see it find a leak, in ten seconds
 
 Exit codes: 0 ok, 1 findings and --fail-on-leak, 2 error.";
@@ -46,6 +48,12 @@ pub struct Cli {
 pub enum Command {
     /// One look, then exit: everything that lingers now, grouped by culprit
     Leaks(LeaksArgs),
+    /// Record to a trace file that replays anywhere, without root: a black box
+    Record(RecordArgs),
+    /// Show a recording as if it happened now, with other thresholds and filters if you like
+    Replay(ReplayArgs),
+    /// Say what a recording holds, and what of it is damaged
+    Info(InfoArgs),
     /// Run a command and watch it and its descendants from their first socket
     Run(RunArgs),
     /// Count sockets per state, TIME_WAIT included, by process or by port
@@ -85,6 +93,9 @@ pub struct LiveArgs {
     /// Ring buffer between kernel and agent: a power of two, 4K to 1G
     #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = config::ring_size)]
     pub ring_size: u32,
+    /// Record to this file, too (see `tcpwatch record`)
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// Create this file when everything is attached
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub ready_file: Option<PathBuf>,
@@ -207,9 +218,114 @@ pub struct RunArgs {
     /// Ring buffer between kernel and agent: a power of two, 4K to 1G
     #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = config::ring_size)]
     pub ring_size: u32,
+    /// Record to this file, too (see `tcpwatch record`)
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// The command and its arguments, after --
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// Flags of `record`.
+#[derive(Args, Clone, Debug)]
+pub struct RecordArgs {
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// The trace file; with --rotate-… FILE.tcpw becomes FILE.000001.tcpw, FILE.000002.tcpw, …
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Begin another file when one has this size, such as 64M
+    #[arg(long, value_name = "BYTES", value_parser = config::size)]
+    pub rotate_size: Option<u64>,
+    /// Begin another file after this time, such as 1h
+    #[arg(long, value_name = "TIME", value_parser = config::duration)]
+    pub rotate_every: Option<std::time::Duration>,
+    /// Keep this many files, the oldest are removed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
+    /// Level of compression, 1 to 19
+    #[arg(long, value_name = "N", default_value_t = crate::trace::pack::LEVEL,
+          value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
+    /// What a replay calls a finding unless it is told otherwise
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = config::duration)]
+    pub linger: std::time::Duration,
+    /// A replay also reports deliberate half-closes
+    #[arg(long)]
+    pub include_half_open: bool,
+    /// Record only what findings need: much less
+    #[arg(short = 'q', long = "findings", conflicts_with = "state")]
+    pub findings: bool,
+    /// Also record what `ss -i` shows of each socket that is looked at
+    #[arg(long)]
+    pub details: bool,
+    /// Stop after this time
+    #[arg(short = 'd', long, value_name = "TIME", value_parser = config::duration)]
+    pub duration: Option<std::time::Duration>,
+    /// Ring buffer between kernel and agent: a power of two, 4K to 1G
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = config::ring_size)]
+    pub ring_size: u32,
+    /// Create this file when everything is attached
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Which recordings, and how to read them.
+#[derive(Args, Clone, Debug)]
+pub struct TraceArgs {
+    /// Trace files; those of one recording are put in order
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// A connection that stays in `CLOSE_WAIT` this long is a finding [default: as recorded]
+    #[arg(long, value_name = "TIME", value_parser = config::duration)]
+    pub linger: Option<std::time::Duration>,
+    /// Also report deliberate half-closes, where data still flows
+    #[arg(long)]
+    pub include_half_open: bool,
+    /// Begin here: a time such as 2026-11-22T17:30 or 17:30, +5m after the beginning, -5m before the end
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = config::moment)]
+    pub from: Option<crate::trace::recording::Moment>,
+    /// End here
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = config::moment)]
+    pub to: Option<crate::trace::recording::Moment>,
+}
+
+/// Flags of `replay`.
+#[derive(Args, Clone, Debug)]
+pub struct ReplayArgs {
+    /// Which recordings.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Show findings only
+    #[arg(short = 'q', long = "findings", conflicts_with = "state")]
+    pub findings: bool,
+    /// Exit 1 if there were findings
+    #[arg(long)]
+    pub fail_on_leak: bool,
+    /// So many times as fast as it happened; 1 is real time [default: as fast as it can]
+    #[arg(long, value_name = "FACTOR", value_parser = config::speed)]
+    pub speed: Option<f64>,
+    /// Go on when the file grows
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// Flags of `info`.
+#[derive(Args, Clone, Debug)]
+pub struct InfoArgs {
+    /// Trace files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// JSON lines: one object per file
+    #[arg(short, long)]
+    pub json: bool,
 }
 
 /// Flags of `states`.

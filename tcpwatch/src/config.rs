@@ -8,6 +8,7 @@ use crate::{
     cli::{FilterArgs, LiveArgs, SocketArgs},
     core::{filter::Filter, pipeline::Rules},
     kernel::{load::Plan, processes},
+    trace::recording::Moment,
 };
 
 const SMALLEST_RING: u32 = 4096;
@@ -26,12 +27,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// A ring size such as `8M`, `65536`, `256K`.
 pub fn ring_size(text: &str) -> Result<u32, String> {
-    let (digits, shift) = match text.trim_end_matches(['b', 'B']).char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 30),
-        _ => (text, 0),
-    };
+    let (digits, shift) = magnitude(text);
     let bytes = digits
         .parse::<u32>()
         .ok()
@@ -45,6 +41,62 @@ pub fn ring_size(text: &str) -> Result<u32, String> {
         )),
         None => Err("use a power of two from 4K to 1G, such as 8M".to_owned()),
     }
+}
+
+/// A size such as `64M`, `1G` or `65536`.
+pub fn size(text: &str) -> Result<u64, String> {
+    const SMALLEST: u64 = 64 << 10;
+    let (digits, shift) = magnitude(text);
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|&bytes| bytes >= SMALLEST)
+        .ok_or_else(|| "use a size from 64K on, such as 64M or 1G".to_owned())
+}
+
+/// Digits, and the power of two that the letter behind them stands for.
+fn magnitude(text: &str) -> (&str, u32) {
+    match text.trim_end_matches(['b', 'B']).char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    }
+}
+
+/// How many times as fast as it happened.
+pub fn speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.trim_end_matches('x').parse().unwrap_or(0.0);
+    if speed.is_finite() && speed > 0.0 {
+        Ok(speed)
+    } else {
+        Err("use a number above 0, such as 1, 0.5 or 60".to_owned())
+    }
+}
+
+/// A moment of a recording: a date and time, a time of day, or a span after its beginning (`+5m`) or
+/// before its end (`-5m`).
+pub fn moment(text: &str) -> Result<Moment, String> {
+    let wrong = || {
+        "use a time such as 2026-11-22T17:30:00Z, 2026-11-22T17:30 or 17:30, or +5m, -5m".to_owned()
+    };
+    if let Some(span) = text.strip_prefix('+') {
+        return duration(span).map(|span| Moment::AfterStart(span.into())).map_err(|_| wrong());
+    }
+    if let Some(span) = text.strip_prefix('-') {
+        return duration(span).map(|span| Moment::BeforeEnd(span.into())).map_err(|_| wrong());
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return u64::try_from(at.as_nanosecond()).map(Moment::At).map_err(|_| wrong());
+    }
+    if let Ok(civil) = text.parse::<jiff::civil::DateTime>() {
+        let zoned = civil.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| wrong())?;
+        return u64::try_from(zoned.timestamp().as_nanosecond())
+            .map(Moment::At)
+            .map_err(|_| wrong());
+    }
+    text.parse::<jiff::civil::Time>().map(Moment::TimeOfDay).map_err(|_| wrong())
 }
 
 /// What to show, from the flags. Processes and namespaces must exist.
@@ -64,15 +116,69 @@ pub fn socket_filter(args: &SocketArgs) -> Result<Filter> {
         follow: false,
         local_ports: args.localport.iter().copied().collect(),
         remote_ports: args.remoteport.iter().copied().collect(),
-        family: match (args.ipv4, args.ipv6) {
-            (true, _) => Some(4),
-            (_, true) => Some(6),
-            _ => None,
-        },
+        family: family(args),
         netns,
         uids: args.uid.iter().copied().collect(),
         states: args.state.iter().copied().collect(),
     })
+}
+
+fn family(args: &SocketArgs) -> Option<u8> {
+    match (args.ipv4, args.ipv6) {
+        (true, _) => Some(4),
+        (_, true) => Some(6),
+        _ => None,
+    }
+}
+
+/// Narrows what a recording run was asked for to what the flags ask for. What was not recorded is
+/// refused.
+pub fn narrow(filter: &mut Filter, args: &FilterArgs) -> Result<()> {
+    narrow_set(&mut filter.pids, &args.pid, "process", !filter.follow)?;
+    filter.follow &= args.pid.is_empty();
+    let sockets = &args.sockets;
+    narrow_set(&mut filter.local_ports, &sockets.localport, "local port", true)?;
+    narrow_set(&mut filter.remote_ports, &sockets.remoteport, "remote port", true)?;
+    narrow_set(&mut filter.uids, &sockets.uid, "user", true)?;
+    narrow_set(&mut filter.states, &sockets.state, "state", true)?;
+    let inodes = sockets.netns.iter().map(|text| {
+        text.parse().with_context(|| {
+            format!(
+                "in a recording a network namespace is known by its inode, and '{text}' is none"
+            )
+        })
+    });
+    narrow_set(
+        &mut filter.netns,
+        &inodes.collect::<Result<Vec<u32>>>()?,
+        "network namespace",
+        true,
+    )?;
+    match (family(sockets), filter.family) {
+        (Some(asked), Some(recorded)) if asked != recorded => {
+            bail!("only IPv{recorded} was recorded");
+        }
+        (asked, recorded) => filter.family = asked.or(recorded),
+    }
+    Ok(())
+}
+
+fn narrow_set<T: Copy + Ord + ToString>(
+    recorded: &mut BTreeSet<T>,
+    asked: &[T],
+    what: &str,
+    limits: bool,
+) -> Result<()> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let asked: BTreeSet<T> = asked.iter().copied().collect();
+    if limits && !recorded.is_empty() && !asked.is_subset(recorded) {
+        let list: Vec<_> = recorded.iter().map(T::to_string).collect();
+        bail!("the recording was limited to {what} {}; no other is in it", list.join(", "));
+    }
+    *recorded = asked;
+    Ok(())
 }
 
 /// The inode of a namespace given as inode, path or name.

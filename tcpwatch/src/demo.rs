@@ -62,12 +62,13 @@ pub fn command(args: &DemoArgs) -> Outcome {
         },
         duration: Some(AT_MOST),
         ends_with_reader: true,
+        gathers_evidence: false,
     };
     let stop = Stop::on_signal()?;
     let output = OutputArgs { json: args.json, ..OutputArgs::default() };
     let mut sink = output::sink(&output, Destination::Stdout)?;
     let input = server.input.take();
-    live::run(&live, stop, sink.as_mut(), || {
+    live::run(&live, stop, sink.as_mut(), None, || {
         thread::spawn(move || {
             if let Err(error) = clients(addr) {
                 say(&format!("tcpwatch: the demo's clients failed: {error}"));

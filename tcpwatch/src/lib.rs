@@ -15,6 +15,7 @@ pub mod demo;
 pub mod doctor;
 pub mod exit;
 pub mod explain;
+pub mod info;
 pub mod kernel;
 pub mod output;
 pub mod sink;
@@ -41,8 +42,11 @@ pub fn run() -> ExitCode {
         .init();
     let cli = Cli::parse();
     let result = match cli.command {
-        None => source::live::command(&cli.live),
+        None => source::watch::command(&cli.live),
         Some(Command::Leaks(args)) => source::look::command(&args),
+        Some(Command::Record(args)) => source::record::command(&args),
+        Some(Command::Replay(args)) => source::replay::command(&args),
+        Some(Command::Info(args)) => info::command(&args),
         Some(Command::Run(args)) => source::run::command(&args),
         Some(Command::States(args)) => source::states::command(&args),
         Some(Command::Explain(args)) => explain::command(&args),

@@ -1,7 +1,10 @@
-//! Sources: what turns the outside world into inputs.
+//! Sources: they drive the core with facts, from the kernel or from a recording.
 
 mod intake;
 pub mod live;
 pub mod look;
+pub mod record;
+pub mod replay;
 pub mod run;
 pub mod states;
+pub mod watch;

@@ -78,6 +78,11 @@ impl Stop {
         });
     }
 
+    /// Whether it is time to stop.
+    pub fn is_wanted(&mut self) -> bool {
+        self.told.try_recv() != Err(oneshot::error::TryRecvError::Empty)
+    }
+
     /// Returns when it is time to stop.
     pub async fn wanted(&mut self) {
         let _ = (&mut self.told).await;

@@ -53,6 +53,7 @@ pub mod meta;
 pub mod pack;
 pub mod reader;
 pub mod recorder;
+pub mod recording;
 mod row;
 pub mod series;
 mod wire;

@@ -140,11 +140,11 @@ impl<'a> Pipeline<'a> {
             }
             Input::Process(facts) => self.names.learn(facts),
             Input::Namespace { inode, name, .. } => self.names.name(inode, name),
-            Input::Followed { pid, .. } => {
+            Input::Followed { pid, .. } if self.rules.filter.follow => {
                 self.rules.filter.pids.insert(pid);
                 self.ended.retain(|&(_, ended)| ended != pid);
             }
-            Input::End { .. } => {}
+            Input::Followed { .. } | Input::End { .. } => {}
             Input::PassFailed { .. } => {
                 self.pass = None;
                 for finding in self.lingering.give_up() {
@@ -218,6 +218,12 @@ impl<'a> Pipeline<'a> {
             tape.flush(self.now);
         }
         self.sink.flush()
+    }
+
+    /// Counts from here on: what came before only led up to it.
+    pub fn begin_here(&mut self, at: Timestamp) {
+        self.totals = Summary::default();
+        self.started = Some(at);
     }
 
     /// Ends the run: the summary is the last record.

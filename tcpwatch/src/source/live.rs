@@ -3,7 +3,7 @@
 //! The kernel does not wake us for every record; we come ten times a second, or when it says that
 //! the ring is filling. Whatever is at hand then goes through the pipeline in one go.
 
-use std::{io, path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustc_hash::FxHashSet;
@@ -11,17 +11,15 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::intake::{Intake, MOST_BATCHES};
 use crate::{
-    Outcome,
-    cli::LiveArgs,
-    config,
     core::{
         input::{Input, Observation, Scope, Transition},
         pipeline::{Pipeline, Rules},
         record::{Sink, Summary},
         state::State,
+        tape::{Due, Tape},
         time::{Nanos, Timestamp},
     },
-    exit::{Exit, say},
+    exit::say,
     kernel::{
         clock, facts,
         load::{Kernel, Plan},
@@ -29,8 +27,7 @@ use crate::{
         processes::Watch,
         ring::Ring,
     },
-    output::{self, Destination},
-    sink::text,
+    output,
     stop::Stop,
 };
 
@@ -47,6 +44,10 @@ const CLOCK_EVERY: Nanos = Nanos::SECOND;
 /// After a pass that took this thread t of CPU time, none is run for this many t: passes stay
 /// under 5 % of one core, and are not put off because the machine was busy with something else.
 const REST_AFTER_PASS: u64 = 20;
+/// What lingers is looked at again after this time, if evidence is gathered, or after this many
+/// times what the last pass took.
+const LOOK_AGAIN: Nanos = Nanos(10_000_000_000);
+const REST_BEFORE_LOOKING_AGAIN: u64 = 1000;
 
 /// What a live run is to do.
 pub struct Live {
@@ -58,47 +59,23 @@ pub struct Live {
     pub duration: Option<Duration>,
     /// Stop when nobody reads standard output any more.
     pub ends_with_reader: bool,
-}
-
-/// `tcpwatch [flags]`.
-pub fn command(args: &LiveArgs) -> Outcome {
-    let filter = config::filter(&args.filter)?;
-    let live = Live {
-        plan: config::plan(args, &filter)?,
-        rules: config::rules(args, &filter),
-        duration: args.duration,
-        ends_with_reader: true,
-    };
-    // Before the kernel program, so that an early ^C still ends in a summary.
-    let stop = Stop::on_signal()?;
-    let mut sink = output::sink(&args.output, Destination::Stdout)?;
-    let summary = run(&live, stop, sink.as_mut(), || match &args.ready_file {
-        Some(path) => announce(path),
-        None => Ok(()),
-    })?;
-    if args.output.csv {
-        let _ = text::write_summary(&mut io::stderr().lock(), &summary);
-    }
-    let leaks = args.fail_on_leak && summary.leaks() > 0;
-    Ok(if leaks { Exit::Findings } else { Exit::Ok })
-}
-
-fn announce(path: &Path) -> Result<()> {
-    std::fs::write(path, "ready\n").with_context(|| format!("create {}", path.display()))
+    /// Look at what lingers again and again, for a replay with other thresholds.
+    pub gathers_evidence: bool,
 }
 
 /// Watches until it is told to stop, or until the end of every process named by `--pid`. `ready` is called
 /// when everything is attached and every open socket has been seen.
-pub fn run(
+pub fn run<'a>(
     live: &Live,
     mut stop: Stop,
-    sink: &mut dyn Sink,
+    sink: &'a mut dyn Sink,
+    tape: Option<&'a mut dyn Tape>,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Summary> {
     privilege::require()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut watcher = Watcher::start(live, sink)?;
+        let mut watcher = Watcher::start(live, sink, tape)?;
         ready()?;
         if let Some(duration) = live.duration {
             stop.after(duration);
@@ -123,12 +100,14 @@ struct Watcher<'a> {
     lost: u64,
     marked: Timestamp,
     rest_until: Timestamp,
+    /// When to look at what lingers again; `None` if it need not be.
+    look_again: Option<Timestamp>,
     /// Looks and transitions pushed so far.
     pushed: usize,
 }
 
 impl<'a> Watcher<'a> {
-    fn start(live: &Live, sink: &'a mut dyn Sink) -> Result<Self> {
+    fn start(live: &Live, sink: &'a mut dyn Sink, tape: Option<&'a mut dyn Tape>) -> Result<Self> {
         let (kernel, ring, passes) = Kernel::attach(&live.plan)?;
         let targets: Vec<u32> = live.plan.filter.pids.iter().copied().collect();
         let mut watcher = Self {
@@ -143,8 +122,12 @@ impl<'a> Watcher<'a> {
             lost: 0,
             marked: Timestamp::default(),
             rest_until: Timestamp::default(),
+            look_again: live.gathers_evidence.then(Timestamp::default),
             pushed: 0,
         };
+        if let Some(tape) = tape {
+            watcher.pipeline.record_to(tape);
+        }
         watcher.mark_clock()?;
         watcher.name_namespaces()?;
         watcher.targets.retain(|&pid| {
@@ -210,14 +193,45 @@ impl<'a> Watcher<'a> {
             self.marked = mark.mono;
             self.pipeline.push(Input::Clock(mark))?;
         }
-        if let Some(scope) = self.pipeline.wants_pass()
-            && mark.mono >= self.rest_until
-        {
+        if let Some(scope) = self.wanted_pass(mark.mono) {
             self.pass(scope)?;
         }
+        self.serve_tape()?;
         self.kernel.flush_log();
         self.pipeline.flush()?;
         Ok(())
+    }
+
+    /// The pass that is needed and may be run now.
+    fn wanted_pass(&self, now: Timestamp) -> Option<Scope> {
+        if now < self.rest_until {
+            return None;
+        }
+        let again = self.look_again.is_some_and(|at| now >= at);
+        let lingers = || self.pipeline.lingering().next().is_some();
+        self.pipeline.wants_pass().or_else(|| (again && lingers()).then_some(Scope::Lingering))
+    }
+
+    /// Gives the tape what it needs: a place where one can begin to read, or another file, which
+    /// begins with all that is known.
+    fn serve_tape(&mut self) -> Result<()> {
+        let now = self.pipeline.now();
+        let Some(tape) = self.pipeline.tape() else { return Ok(()) };
+        match tape.due(now) {
+            Due::Nothing => return Ok(()),
+            Due::Snapshot => {}
+            Due::File => {
+                let mark = clock::mark();
+                tape.begin_file(&mark);
+                self.pipeline.push(Input::Clock(mark))?;
+                self.name_namespaces()?;
+                let at = self.pipeline.now();
+                for &pid in self.followed.iter().flatten() {
+                    self.pipeline.push(Input::Followed { at, pid })?;
+                }
+            }
+        }
+        self.pass(Scope::Everything)
     }
 
     /// Takes what is in the ring, in batches; after [`MOST_BATCHES`] the rest waits for the next
@@ -341,6 +355,10 @@ impl<'a> Watcher<'a> {
         let here = clock::used().0.saturating_sub(used.0);
         let cost = here + pass.cost.0 + asking.0;
         self.rest_until = at + Nanos(cost.saturating_mul(REST_AFTER_PASS));
+        if let Some(again) = &mut self.look_again {
+            let span = Nanos(cost.saturating_mul(REST_BEFORE_LOOKING_AGAIN)).max(LOOK_AGAIN);
+            *again = at + span;
+        }
         if pass.observations.len() > MANY_LOOKS {
             drop(pass);
             memory::give_back();

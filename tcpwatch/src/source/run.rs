@@ -18,7 +18,7 @@ use crate::{
     Outcome,
     cli::RunArgs,
     config,
-    core::{filter::Filter, pipeline::Rules},
+    core::{filter::Filter, pipeline::Rules, tape::Tape},
     exit::Exit,
     kernel::{load::Plan, processes},
     output::{self, Destination},
@@ -44,7 +44,9 @@ pub fn command(args: &RunArgs) -> Outcome {
     let alarm = stop.alarm();
     let (tell, told) = channel();
     let mut sink = output::sink(&args.output, destination)?;
-    let watched = live::run(&live, stop, sink.as_mut(), || {
+    let mut recorder = super::record::beside(args.record.as_deref(), &live)?;
+    let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
+    let watched = live::run(&live, stop, sink.as_mut(), tape, || {
         let child = spawn(args, &forwarder)?;
         // Not before, as the command would inherit it: each descendant takes a descriptor here.
         processes::allow_many_files();
@@ -52,6 +54,7 @@ pub fn command(args: &RunArgs) -> Outcome {
         wait(child, tell, alarm);
         Ok(())
     });
+    super::record::finish_beside(recorder);
     // The command goes on even if the watching has failed.
     let status = told.recv().ok();
     let summary = watched?;
@@ -81,6 +84,7 @@ fn live(args: &RunArgs) -> Result<Live> {
         },
         duration: None,
         ends_with_reader: false,
+        gathers_evidence: false,
     })
 }
 

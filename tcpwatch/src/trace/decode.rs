@@ -110,16 +110,12 @@ impl<'a> Decoder<'a> {
     }
 
     fn keep(&mut self, row: &Row, kind: usize, index: Option<usize>) -> usize {
-        match index {
-            Some(index) => {
-                self.expected.go_on(index, row);
-                index
-            }
-            None => {
-                self.expected.begin(kind, row);
-                self.expected.len() - 1
-            }
+        if let Some(index) = index {
+            self.expected.go_on(index, row);
+            return index;
         }
+        self.expected.begin(kind, row);
+        self.expected.len() - 1
     }
 
     fn record(&mut self, tag: u8, mut body: Cursor<'_>) -> Result<Option<Input>, TraceError> {

@@ -48,6 +48,11 @@ pub struct Sealed {
 }
 
 impl Encoder {
+    /// Begins at a time that is known.
+    pub fn new(clock: ClockMark) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// Takes one input.
     pub fn push(&mut self, input: &Input) {
         if self.inputs == 0 {

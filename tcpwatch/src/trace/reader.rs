@@ -103,7 +103,7 @@ impl Reader {
     }
 
     /// How long the file is now.
-    pub fn len(&self) -> io::Result<u64> {
+    pub fn file_len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
@@ -208,22 +208,22 @@ impl Reader {
         Ok(len == BLOCK_HEADER_LEN && BlockHeader::read(&bytes).is_some())
     }
 
-    /// Goes to the last block from which one can begin to read and that is not later than this wall
-    /// time, if there is one.
-    pub fn seek(&mut self, wall_ns: u64) -> io::Result<bool> {
-        let entries = match self.index()? {
-            Some(entries) => entries,
-            None => self.hop()?,
-        };
-        let earlier = |entry: &&Entry| entry.snapshot && entry.wall_ns() <= wall_ns;
-        let Some(entry) = entries.iter().rev().find(earlier) else { return Ok(false) };
+    /// Where its blocks of inputs are, from the index or, without one, from the headers.
+    pub fn entries(&mut self) -> io::Result<Vec<Entry>> {
+        match self.index()? {
+            Some(entries) => Ok(entries),
+            None => self.hop(),
+        }
+    }
+
+    /// Goes on reading at a block.
+    pub fn go_to(&mut self, entry: &Entry) {
         (self.position, self.number, self.damaged_start) = (entry.offset, None, false);
-        Ok(true)
     }
 
     /// The index, if the file has an intact one.
     fn index(&mut self) -> io::Result<Option<Vec<Entry>>> {
-        let Some(end) = self.len()?.checked_sub(END_LEN) else { return Ok(None) };
+        let Some(end) = self.file_len()?.checked_sub(END_LEN) else { return Ok(None) };
         let Some(place) = self.read_whole(end, Kind::End)? else { return Ok(None) };
         let Some(place) = place.first_chunk() else { return Ok(None) };
         let index = self.read_whole(u64::from_le_bytes(*place), Kind::Index)?;
@@ -247,6 +247,7 @@ impl Reader {
     fn hop(&mut self) -> io::Result<Vec<Entry>> {
         let start = self.position;
         let mut entries = Vec::new();
+        self.position = FILE_HEADER_LEN as u64;
         loop {
             let mut bytes = [0; BLOCK_HEADER_LEN];
             if read_at(&self.file, &mut bytes, self.position)? < BLOCK_HEADER_LEN {

@@ -75,6 +75,21 @@ pub struct Progress {
     pub failing: bool,
 }
 
+/// Says how a recording stands.
+#[derive(Clone, Debug)]
+pub struct Standing(Arc<Shared>);
+
+impl Standing {
+    /// Now.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            bytes: self.0.bytes.load(Relaxed),
+            missing: self.0.missing.load(Relaxed),
+            failing: self.0.failing.load(Relaxed),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     /// Bytes in all files, and in those that are closed.
@@ -145,7 +160,7 @@ impl Recorder {
             .spawn(move || files.work(&inbox, &return_spare))
             .context("start the thread that writes the recording")?;
         Ok(Self {
-            encoder: Encoder::default(),
+            encoder: Encoder::new(meta.clock.into()),
             jobs: Some(jobs),
             spares,
             thread: Some(thread),
@@ -160,13 +175,9 @@ impl Recorder {
         })
     }
 
-    /// How it stands.
-    pub fn progress(&self) -> Progress {
-        Progress {
-            bytes: self.shared.bytes.load(Relaxed),
-            missing: self.shared.missing.load(Relaxed),
-            failing: self.shared.failing.load(Relaxed),
-        }
+    /// Says how it stands, also while it is in use.
+    pub fn standing(&self) -> Standing {
+        Standing(Arc::clone(&self.shared))
     }
 
     /// Writes what is left and closes the file.
@@ -176,7 +187,7 @@ impl Recorder {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        self.progress()
+        self.standing().progress()
     }
 
     fn seal(&mut self) {
@@ -294,7 +305,7 @@ impl Files {
             anyhow!("create {}: {error}{hint}", path.display())
         })?;
         self.shared.closed_bytes.store(self.shared.bytes.load(Relaxed), Relaxed);
-        self.shared.bytes.fetch_add(writer.len(), Relaxed);
+        self.shared.bytes.fetch_add(writer.bytes(), Relaxed);
         self.writer = Some(writer);
         Ok(())
     }
@@ -341,9 +352,9 @@ impl Files {
         let Some(writer) = &mut self.writer else {
             return self.shared.miss(sealed.header.transitions.get().into());
         };
-        let before = writer.len();
+        let before = writer.bytes();
         let written = writer.write(sealed);
-        self.shared.bytes.fetch_add(writer.len() - before, Relaxed);
+        self.shared.bytes.fetch_add(writer.bytes() - before, Relaxed);
         if written.is_err() {
             self.shared.miss(sealed.header.transitions.get().into());
         }

@@ -57,7 +57,7 @@ impl Writer {
     }
 
     /// Bytes written so far.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.offset
     }
 

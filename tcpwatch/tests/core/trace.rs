@@ -239,7 +239,9 @@ fn decode(payload: &[u8]) -> Vec<Input> {
 fn encode(inputs: &[Input], per_block: usize) -> Vec<Sealed> {
     let mut encoder = Encoder::default();
     let blocks = inputs.chunks(per_block).map(|chunk| {
-        chunk.iter().for_each(|input| encoder.push(input));
+        for input in chunk {
+            encoder.push(input);
+        }
         encoder.seal(Vec::new())
     });
     blocks.collect()

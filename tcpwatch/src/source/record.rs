@@ -1,0 +1,198 @@
+//! `tcpwatch record`: a black box. The run is as live; what it shows is only how it goes.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{
+    live::{self, Live},
+    watch::ready,
+};
+use crate::{
+    Outcome,
+    cli::RecordArgs,
+    config,
+    core::{
+        advice::count,
+        finding::{Finding, Status},
+        pipeline::Rules,
+        record::{Record, Sink},
+        time::ClockMark,
+    },
+    exit::{Exit, say},
+    kernel::{clock, load::Plan, privilege},
+    stop::Stop,
+    trace::{
+        meta::{Meta, RecordedRules},
+        pack,
+        recorder::{Options, Progress, Recorder, Standing},
+    },
+};
+
+/// How often the line on a terminal changes.
+const TICK: Duration = Duration::from_millis(500);
+
+/// `tcpwatch record`.
+pub fn command(args: &RecordArgs) -> Outcome {
+    let filter = config::filter(&args.filter)?;
+    let rotates = args.rotate_size.is_some() || args.rotate_every.is_some();
+    if args.keep.is_some() && !rotates {
+        bail!("--keep needs --rotate-size or --rotate-every: one file is kept anyway");
+    }
+    let live = Live {
+        plan: Plan {
+            filter: filter.clone(),
+            findings_only: args.findings,
+            ring_bytes: args.ring_size,
+            exact_accept: true,
+            details: args.details,
+            follow_from: None,
+        },
+        rules: Rules {
+            linger: args.linger.into(),
+            filter,
+            findings_only: args.findings,
+            include_half_open: args.include_half_open,
+            tell_culprits: true,
+        },
+        duration: args.duration,
+        ends_with_reader: false,
+        gathers_evidence: true,
+    };
+    privilege::require()?;
+    let stop = Stop::on_signal()?;
+    let options = Options {
+        path: args.output.clone(),
+        level: args.level,
+        rotate_size: args.rotate_size,
+        rotate_every: args.rotate_every,
+        keep: args.keep.and_then(|keep| usize::try_from(keep).ok()),
+    };
+    let mut recorder = Recorder::create(&options, meta(&live.rules))?;
+    let mut shown = Line::new(&args.output, recorder.standing());
+    let ran = live::run(&live, stop, &mut shown, Some(&mut recorder), || {
+        ready(args.ready_file.as_deref())
+    });
+    let progress = recorder.finish();
+    shown.bar.finish_and_clear();
+    let summary = ran?;
+    say(&format!(
+        "tcpwatch: recorded {} and {} in {}: {} in {}; {} lost",
+        count(shown.transitions, "transition"),
+        count(shown.findings, "finding"),
+        summary.duration,
+        bytes(progress.bytes),
+        args.output.display(),
+        summary.lost
+    ));
+    tell_missing(&progress);
+    Ok(if progress.failing { Exit::Error } else { Exit::Ok })
+}
+
+/// A recording beside a run that shows something else.
+pub(super) fn beside(path: Option<&Path>, live: &Live) -> Result<Option<Recorder>> {
+    let Some(path) = path else { return Ok(None) };
+    privilege::require()?;
+    let options = Options {
+        path: path.to_owned(),
+        level: pack::LEVEL,
+        rotate_size: None,
+        rotate_every: None,
+        keep: None,
+    };
+    Recorder::create(&options, meta(&live.rules)).map(Some)
+}
+
+/// Ends it.
+pub(super) fn finish_beside(recorder: Option<Recorder>) {
+    if let Some(recorder) = recorder {
+        tell_missing(&recorder.finish());
+    }
+}
+
+fn tell_missing(progress: &Progress) {
+    if progress.missing > 0 {
+        say(&format!("tcpwatch: {} transitions could not be recorded", progress.missing));
+    }
+}
+
+fn meta(rules: &Rules) -> Meta {
+    let uname = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    Meta {
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        recording: read("/proc/sys/kernel/random/uuid"),
+        sequence: 1,
+        host: text(uname.nodename()),
+        kernel: text(uname.release()),
+        machine: text(uname.machine()),
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
+        clock: clock::mark().into(),
+        rules: RecordedRules::from(rules),
+    }
+}
+
+/// A size as people read it.
+pub(crate) fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// A line on a terminal that says how the recording goes.
+struct Line {
+    bar: ProgressBar,
+    standing: Standing,
+    transitions: u64,
+    findings: u64,
+    lost: u64,
+    name: String,
+}
+
+impl Line {
+    fn new(path: &Path, standing: Standing) -> Self {
+        let bar = if io::stderr().is_terminal() {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
+        if let Ok(style) = ProgressStyle::with_template("{elapsed_precise} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(TICK);
+        let name = path.display().to_string();
+        Self { bar, standing, transitions: 0, findings: 0, lost: 0, name }
+    }
+}
+
+impl Sink for Line {
+    fn record(&mut self, _: &ClockMark, record: &Record<'_>) -> io::Result<()> {
+        match record {
+            Record::Transition(_) => self.transitions += 1,
+            Record::Finding(Finding { status: Status::Open, .. }) => self.findings += 1,
+            Record::Lost(lost) => self.lost = lost.total,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.bar.is_hidden() {
+            let progress = self.standing.progress();
+            let failing = if progress.failing { "; CANNOT WRITE" } else { "" };
+            self.bar.set_message(format!(
+                "{}: {}, {}, {}, {} lost{failing}",
+                self.name,
+                count(self.transitions, "transition"),
+                bytes(progress.bytes),
+                count(self.findings, "finding"),
+                self.lost
+            ));
+        }
+        Ok(())
+    }
+}

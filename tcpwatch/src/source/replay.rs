@@ -1,0 +1,341 @@
+//! The recorded source: drives the core with what a trace file holds.
+//!
+//! The pipeline is the very same as live, and so are its sinks. What is missing in a file enters the
+//! pipeline as a gap, so nothing is concluded from what was not seen.
+
+use std::{cell::Cell, io, path::Path, time::Duration};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    Outcome,
+    cli::{ReplayArgs, TraceArgs},
+    config,
+    core::{
+        input::{Input, Scope},
+        pipeline::{Pipeline, Rules},
+        record::{Record, Sink, Summary},
+        time::{ClockMark, Timestamp},
+    },
+    exit::{Exit, say},
+    kernel::clock,
+    output::{self, Destination},
+    sink::text,
+    stop::Stop,
+    trace::{
+        block::BlockHeader,
+        decode::Decoder,
+        reader::{Damage, Next, Reader},
+        recording::{self, Range, Recording},
+        series::Series,
+    },
+};
+
+/// How often a growing file is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How to go through a recording.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// So many times as fast as it happened; `None` is as fast as it can.
+    pub speed: Option<f64>,
+    /// Go on when the file grows.
+    pub follow: bool,
+}
+
+/// `tcpwatch replay`.
+pub fn command(args: &ReplayArgs) -> Outcome {
+    let recordings = recording::recordings(&args.trace.files)?;
+    if args.follow && recordings.len() > 1 {
+        bail!("-f follows one recording, and these are {}", recordings.len());
+    }
+    let mut stop = Stop::on_signal()?;
+    let mut sink = output::sink(&args.output, Destination::Stdout)?;
+    let mut leaks = 0;
+    for recording in &recordings {
+        let mut rules = rules(&args.trace, recording)?;
+        rules.findings_only |= args.findings;
+        let range = recording.range(args.trace.from, args.trace.to)?;
+        let pace = Pace { speed: args.speed, follow: args.follow };
+        let summary = play(recording, rules, range, pace, &mut stop, sink.as_mut())?;
+        if args.output.csv {
+            let _ = text::write_summary(&mut io::stderr().lock(), &summary);
+        }
+        leaks += summary.leaks();
+    }
+    Ok(if args.fail_on_leak && leaks > 0 { Exit::Findings } else { Exit::Ok })
+}
+
+/// The rules of the recording run, as the flags change them. What was not recorded cannot be asked
+/// for.
+pub fn rules(args: &TraceArgs, recording: &Recording) -> Result<Rules> {
+    let mut rules = recording.meta.rules.rules();
+    if let Some(linger) = args.linger {
+        rules.linger = linger.into();
+    }
+    rules.include_half_open |= args.include_half_open;
+    config::narrow(&mut rules.filter, &args.filter)?;
+    Ok(rules)
+}
+
+/// Pushes a recording through a pipeline with this sink, to its end or until it is time to stop.
+pub fn play(
+    recording: &Recording,
+    rules: Rules,
+    range: Range,
+    pace: Pace,
+    stop: &mut Stop,
+    sink: &mut dyn Sink,
+) -> Result<Summary> {
+    let muted = Cell::new(range.from.is_some());
+    let mut window = Window { sink, muted: &muted };
+    let recorded = recording.meta.rules.rules();
+    let other_rules =
+        rules.linger != recorded.linger || rules.include_half_open != recorded.include_half_open;
+    let mut player = Player {
+        pipeline: Pipeline::new(rules, &mut window),
+        muted: &muted,
+        range,
+        pace,
+        stop,
+        began: None,
+        before: None,
+        gap: false,
+        pass_open: false,
+        unknown: 0,
+    };
+    player.play(recording)?;
+    if player.unknown > 0 {
+        say(&format!(
+            "tcpwatch: {} records were passed over: a newer tcpwatch wrote them",
+            player.unknown
+        ));
+    }
+    // With other rules something may be due that no pass was made for.
+    if other_rules && player.pipeline.wants_pass() == Some(Scope::Lingering) {
+        let at = player.pipeline.now();
+        player.pipeline.push(Input::PassFailed { at })?;
+    }
+    Ok(player.pipeline.finish()?)
+}
+
+/// Keeps from a sink what was before the part that is asked for.
+struct Window<'a> {
+    sink: &'a mut dyn Sink,
+    muted: &'a Cell<bool>,
+}
+
+impl Sink for Window<'_> {
+    fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
+        if self.muted.get() { Ok(()) } else { self.sink.record(clock, record) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+/// Whether to go on.
+#[derive(PartialEq, Eq)]
+enum Go {
+    On,
+    Stop,
+}
+
+struct Player<'a, 's> {
+    pipeline: Pipeline<'s>,
+    muted: &'a Cell<bool>,
+    range: Range,
+    pace: Pace,
+    stop: &'a mut Stop,
+    /// When the replay began, and at which time of the recording.
+    began: Option<(Timestamp, Timestamp)>,
+    /// Transitions of the recording before the next block; `None` before the first.
+    before: Option<u64>,
+    /// Something is missing here.
+    gap: bool,
+    pass_open: bool,
+    unknown: u64,
+}
+
+impl Player<'_, '_> {
+    fn play(&mut self, recording: &Recording) -> Result<()> {
+        let (first, place) = match self.range.from {
+            Some(from) => recording.place(from)?,
+            None => (0, None),
+        };
+        let mut files = recording.files.clone();
+        let mut number = first;
+        while let Some(path) = files.get(number).cloned() {
+            let mut reader = recording::open(&path)?;
+            if let Some(entry) = place.filter(|_| number == first) {
+                reader.go_to(&entry);
+            }
+            if self.file(&mut reader, &path)? == Go::Stop {
+                break;
+            }
+            number += 1;
+            if self.pace.follow && number == files.len() {
+                match self.await_next(&path)? {
+                    Some(next) => files.push(next),
+                    None => break,
+                }
+            }
+        }
+        self.close_gap(self.pipeline.now(), None)
+    }
+
+    fn file(&mut self, reader: &mut Reader, path: &Path) -> Result<Go> {
+        loop {
+            match reader.next_block()? {
+                Next::Inputs(header) => {
+                    if self.block(&header, reader.payload(), path)? == Go::Stop {
+                        return Ok(Go::Stop);
+                    }
+                }
+                Next::Damage(damage) => self.damaged(&damage, path),
+                Next::End { before, continued } => {
+                    self.close_gap(self.pipeline.now(), Some(before))?;
+                    return Ok(if continued || !self.pace.follow { Go::On } else { Go::Stop });
+                }
+                Next::Pending { .. } if self.pace.follow => {
+                    if self.rest(LOOK_AGAIN)? == Go::Stop {
+                        return Ok(Go::Stop);
+                    }
+                }
+                Next::Pending { torn } => {
+                    if torn > 0 {
+                        let at = reader.position();
+                        say(&format!(
+                            "tcpwatch: {}: the file ends within a block, at byte {at}: what was recorded last is missing",
+                            path.display()
+                        ));
+                    }
+                    return Ok(Go::On);
+                }
+            }
+            if self.stop.is_wanted() {
+                return Ok(Go::Stop);
+            }
+        }
+    }
+
+    fn damaged(&mut self, damage: &Damage, path: &Path) {
+        let Damage { from, to, why, .. } = damage;
+        say(&format!(
+            "tcpwatch: {}: bytes {from} to {to} are damaged ({why}) and are left out",
+            path.display()
+        ));
+        self.gap = true;
+        if let (Some(before), Some(header)) = (self.before, damage.header) {
+            // Whatever comes next begins after these.
+            let last = header.before.get() + u64::from(header.transitions.get());
+            self.before = Some(before.min(last));
+        }
+    }
+
+    /// Tells the pipeline what is missing before `before`.
+    fn close_gap(&mut self, at: Timestamp, before: Option<u64>) -> Result<()> {
+        let known = self.before.or(before).unwrap_or(0);
+        let before = before.unwrap_or(known);
+        let count = before.saturating_sub(known);
+        self.before = Some(before.max(known));
+        if std::mem::take(&mut self.gap) || count > 0 {
+            self.pass_open = false;
+            self.pipeline.push(Input::Gap { at, count })?;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, header: &BlockHeader, payload: &[u8], path: &Path) -> Result<Go> {
+        let first = Timestamp(header.first_ns.get());
+        let missing = self.gap || self.before.is_some_and(|before| before != header.before.get());
+        if let (true, Ok(decoder)) = (missing, Decoder::new(payload)) {
+            self.pipeline.push(Input::Clock(decoder.clock()))?;
+        }
+        self.close_gap(first, Some(header.before.get()))?;
+        let offset = header.wall_offset_ns.get();
+        let mono = |wall: Option<u64>| wall.map(|ns| Timestamp(ns.saturating_add_signed(-offset)));
+        let (from, to) = (mono(self.range.from), mono(self.range.to));
+        let mut transitions = 0;
+        let result = Decoder::new(payload).and_then(|mut decoder| {
+            let mut go = Ok(Go::On);
+            while let Some(input) = decoder.next_input()? {
+                transitions += u64::from(matches!(input, Input::Transition(_)));
+                if to.is_some_and(|to| input.at() > to) {
+                    go = Ok(Go::Stop);
+                    break;
+                }
+                if let Some(from) = from.filter(|&from| self.muted.get() && input.at() >= from) {
+                    self.muted.set(false);
+                    self.pipeline.begin_here(from);
+                }
+                go = self.input(input);
+                if !matches!(go, Ok(Go::On)) {
+                    break;
+                }
+            }
+            self.unknown += decoder.unknown;
+            Ok(go)
+        });
+        self.before = Some(header.before.get() + transitions);
+        match result {
+            Ok(go) => go,
+            Err(error) => {
+                say(&format!(
+                    "tcpwatch: {}: {error}; the rest of its block is left out",
+                    path.display()
+                ));
+                self.gap = true;
+                Ok(Go::On)
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) -> Result<Go> {
+        if let Some(speed) = self.pace.speed
+            && self.wait_for(input.at(), speed)? == Go::Stop
+        {
+            return Ok(Go::Stop);
+        }
+        self.pipeline.push(input)?;
+        Ok(Go::On)
+    }
+
+    /// Waits until it is time for an input.
+    fn wait_for(&mut self, at: Timestamp, speed: f64) -> Result<Go> {
+        let (began, first) = *self.began.get_or_insert((clock::now(), at));
+        let since = Duration::from_nanos(at.since(first).0);
+        let due = began
+            + Duration::try_from_secs_f64(since.as_secs_f64() / speed)
+                .unwrap_or(Duration::MAX)
+                .into();
+        loop {
+            let left = due.since(clock::now());
+            if left.0 == 0 || self.muted.get() {
+                return Ok(Go::On);
+            }
+            if self.rest(LOOK_AGAIN.min(Duration::from_nanos(left.0)))? == Go::Stop {
+                return Ok(Go::Stop);
+            }
+        }
+    }
+
+    fn rest(&mut self, span: Duration) -> Result<Go> {
+        self.pipeline.flush()?;
+        std::thread::sleep(span);
+        let stop = self.stop.is_wanted() || output::reader_is_gone();
+        Ok(if stop { Go::Stop } else { Go::On })
+    }
+
+    /// The file that the recorder goes on in.
+    fn await_next(&mut self, path: &Path) -> Result<Option<std::path::PathBuf>> {
+        let Some(next) = Series::after(path) else { return Ok(None) };
+        while !next.exists() {
+            if self.rest(LOOK_AGAIN)? == Go::Stop {
+                return Ok(None);
+            }
+        }
+        Ok(Some(next))
+    }
+}

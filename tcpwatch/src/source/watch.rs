@@ -1,0 +1,48 @@
+//! `tcpwatch [flags]`: shows what happens while it happens.
+
+use std::{io, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use super::live::{self, Live};
+use crate::{
+    Outcome,
+    cli::LiveArgs,
+    config,
+    core::tape::Tape,
+    exit::Exit,
+    output::{self, Destination},
+    sink::text,
+    stop::Stop,
+};
+
+/// `tcpwatch [flags]`.
+pub fn command(args: &LiveArgs) -> Outcome {
+    let filter = config::filter(&args.filter)?;
+    let live = Live {
+        plan: config::plan(args, &filter)?,
+        rules: config::rules(args, &filter),
+        duration: args.duration,
+        ends_with_reader: true,
+        gathers_evidence: false,
+    };
+    // Before the kernel program, so that an early ^C still ends in a summary.
+    let stop = Stop::on_signal()?;
+    let mut sink = output::sink(&args.output, Destination::Stdout)?;
+    let mut recorder = super::record::beside(args.record.as_deref(), &live)?;
+    let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
+    let summary = live::run(&live, stop, sink.as_mut(), tape, || ready(args.ready_file.as_deref()));
+    super::record::finish_beside(recorder);
+    let summary = summary?;
+    if args.output.csv {
+        let _ = text::write_summary(&mut io::stderr().lock(), &summary);
+    }
+    let leaks = args.fail_on_leak && summary.leaks() > 0;
+    Ok(if leaks { Exit::Findings } else { Exit::Ok })
+}
+
+/// Says that everything is attached.
+pub(super) fn ready(file: Option<&Path>) -> Result<()> {
+    let Some(path) = file else { return Ok(()) };
+    std::fs::write(path, "ready\n").with_context(|| format!("create {}", path.display()))
+}

@@ -1,0 +1,148 @@
+//! The files of a recording, in order, and the moments of it that people name.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use jiff::{Timestamp as Wall, civil, tz::TimeZone};
+
+use super::{index::Entry, meta::Meta, reader::Reader};
+use crate::core::time::Nanos;
+
+/// A moment as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Wall time, ns since 1970.
+    At(u64),
+    /// A time of day, on the day when the recording begins, where this is asked.
+    TimeOfDay(civil::Time),
+    /// So long after the beginning.
+    AfterStart(Nanos),
+    /// So long before the end.
+    BeforeEnd(Nanos),
+}
+
+/// The files of one recording.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// What the first file says of itself.
+    pub meta: Meta,
+    /// Its files, the oldest first.
+    pub files: Vec<PathBuf>,
+}
+
+/// A part of a recording, as wall times; `None` is its beginning or end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// From here on.
+    pub from: Option<u64>,
+    /// Up to here.
+    pub to: Option<u64>,
+}
+
+/// Sorts files into recordings: by host and boot, then by time.
+pub fn recordings(paths: &[PathBuf]) -> Result<Vec<Recording>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let meta = open(path)?.meta().cloned().unwrap_or_default();
+        files.push((meta, path.clone()));
+    }
+    files.sort_by(|(a, _), (b, _)| {
+        let key = |meta: &Meta| (meta.host.clone(), meta.recording.clone());
+        key(a).cmp(&key(b)).then(a.sequence.cmp(&b.sequence))
+    });
+    let mut recordings: Vec<Recording> = Vec::new();
+    for (meta, path) in files {
+        match recordings.last_mut() {
+            // One that says nothing of itself belongs to none.
+            Some(last) if last.meta.recording == meta.recording && !meta.recording.is_empty() => {
+                if last.files.contains(&path) {
+                    bail!("{} is given twice", path.display());
+                }
+                last.files.push(path);
+            }
+            _ => recordings.push(Recording { meta, files: vec![path] }),
+        }
+    }
+    recordings.sort_by_key(|recording| recording.meta.clock.real_ns);
+    Ok(recordings)
+}
+
+/// Opens a trace file; the message says which.
+pub fn open(path: &Path) -> Result<Reader> {
+    Reader::open(path).with_context(|| format!("read {}", path.display()))
+}
+
+impl Recording {
+    /// The part between two moments.
+    pub fn range(&self, from: Option<Moment>, to: Option<Moment>) -> Result<Range> {
+        if from.is_none() && to.is_none() {
+            return Ok(Range::default());
+        }
+        let (start, end) = self.span()?;
+        let wall = |moment: Moment| match moment {
+            Moment::At(ns) => Ok(ns),
+            Moment::AfterStart(span) => Ok(start.saturating_add(span.0)),
+            Moment::BeforeEnd(span) => Ok(end.saturating_sub(span.0)),
+            Moment::TimeOfDay(time) => on_the_day_of(start, time),
+        };
+        let range = Range { from: from.map(wall).transpose()?, to: to.map(wall).transpose()? };
+        let (first, last) = (range.from.unwrap_or(start), range.to.unwrap_or(end));
+        if first > end || last < start || first > last {
+            bail!(
+                "nothing was recorded between {} and {}: the recording is from {} to {}",
+                shown(first),
+                shown(last),
+                shown(start),
+                shown(end)
+            );
+        }
+        Ok(range)
+    }
+
+    /// Wall times of its first and its last input.
+    pub fn span(&self) -> Result<(u64, u64)> {
+        let (mut start, mut end) = (u64::MAX, 0);
+        for path in &self.files {
+            for entry in open(path)?.entries()? {
+                let (first, last) = entry.wall_ns();
+                start = start.min(first);
+                end = end.max(last);
+            }
+        }
+        if end == 0 {
+            bail!("{} holds no inputs yet", self.files[0].display());
+        }
+        Ok((start, end))
+    }
+
+    /// Where to begin to read so that what was before a moment is known: the file, and the block from
+    /// which one can; the very beginning if there is none.
+    pub fn place(&self, from_ns: u64) -> Result<(usize, Option<Entry>)> {
+        for (number, path) in self.files.iter().enumerate().rev() {
+            let entries = open(path)?.entries()?;
+            let found =
+                entries.iter().rev().find(|entry| entry.snapshot && entry.wall_ns().0 <= from_ns);
+            if let Some(entry) = found {
+                return Ok((number, Some(*entry)));
+            }
+        }
+        Ok((0, None))
+    }
+}
+
+fn on_the_day_of(start_ns: u64, time: civil::Time) -> Result<u64> {
+    let zoned = wall(start_ns).to_zoned(TimeZone::system());
+    let at = zoned.date().to_datetime(time).to_zoned(TimeZone::system())?;
+    // A recording that began before midnight has that time on the next day.
+    let at = if at < zoned { at.tomorrow().unwrap_or(at) } else { at };
+    Ok(u64::try_from(at.timestamp().as_nanosecond())?)
+}
+
+fn wall(ns: u64) -> Wall {
+    Wall::from_nanosecond(i128::from(ns)).unwrap_or(Wall::UNIX_EPOCH)
+}
+
+/// A moment as people read it.
+pub fn shown(ns: u64) -> String {
+    wall(ns).to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
