@@ -35,12 +35,19 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How to go through a recording.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pace {
+pub struct Play<'a> {
+    /// What to conclude and show.
+    pub rules: Rules,
+    /// Which part of it.
+    pub range: Range,
     /// So many times as fast as it happened; `None` is as fast as it can.
     pub speed: Option<f64>,
     /// Go on when the file grows.
     pub follow: bool,
+    /// When to stop before the end.
+    pub stop: &'a mut Stop,
+    /// Takes what there is to say about the files: damage, what is missing.
+    pub say: &'a mut dyn FnMut(&str),
 }
 
 /// `tcpwatch replay`.
@@ -55,9 +62,15 @@ pub fn command(args: &ReplayArgs) -> Outcome {
     for recording in &recordings {
         let mut rules = rules(&args.trace, recording)?;
         rules.findings_only |= args.findings;
-        let range = recording.range(args.trace.from, args.trace.to)?;
-        let pace = Pace { speed: args.speed, follow: args.follow };
-        let summary = play(recording, rules, range, pace, &mut stop, sink.as_mut())?;
+        let play = Play {
+            rules,
+            range: recording.range(args.trace.from, args.trace.to)?,
+            speed: args.speed,
+            follow: args.follow,
+            stop: &mut stop,
+            say: &mut |line| say(&format!("tcpwatch: {line}")),
+        };
+        let summary = play.run(recording, sink.as_mut())?;
         if args.output.csv {
             let _ = text::write_summary(&mut io::stderr().lock(), &summary);
         }
@@ -78,45 +91,31 @@ pub fn rules(args: &TraceArgs, recording: &Recording) -> Result<Rules> {
     Ok(rules)
 }
 
-/// Pushes a recording through a pipeline with this sink, to its end or until it is time to stop.
-pub fn play(
-    recording: &Recording,
-    rules: Rules,
-    range: Range,
-    pace: Pace,
-    stop: &mut Stop,
-    sink: &mut dyn Sink,
-) -> Result<Summary> {
-    let muted = Cell::new(range.from.is_some());
-    let mut window = Window { sink, muted: &muted };
-    let recorded = recording.meta.rules.rules();
-    let other_rules =
-        rules.linger != recorded.linger || rules.include_half_open != recorded.include_half_open;
-    let mut player = Player {
-        pipeline: Pipeline::new(rules, &mut window),
-        muted: &muted,
-        range,
-        pace,
-        stop,
-        began: None,
-        before: None,
-        gap: false,
-        pass_open: false,
-        unknown: 0,
-    };
-    player.play(recording)?;
-    if player.unknown > 0 {
-        say(&format!(
-            "tcpwatch: {} records were passed over: a newer tcpwatch wrote them",
-            player.unknown
-        ));
+impl Play<'_> {
+    /// Pushes a recording through a pipeline with this sink, to its end or until it is time to stop.
+    pub fn run(self, recording: &Recording, sink: &mut dyn Sink) -> Result<Summary> {
+        let muted = Cell::new(self.range.from.is_some());
+        let mut window = Window { sink, muted: &muted };
+        let recorded = recording.meta.rules.rules();
+        let other_rules = self.rules.linger != recorded.linger
+            || self.rules.include_half_open != recorded.include_half_open;
+        let mut player = Player {
+            pipeline: Pipeline::new(self.rules.clone(), &mut window),
+            muted: &muted,
+            play: self,
+            began: None,
+            before: None,
+            gap: false,
+            unknown: 0,
+        };
+        player.play(recording)?;
+        // With other rules something may be due that no pass was made for.
+        if other_rules && player.pipeline.wants_pass() == Some(Scope::Lingering) {
+            let at = player.pipeline.now();
+            player.pipeline.push(Input::PassFailed { at })?;
+        }
+        Ok(player.pipeline.finish()?)
     }
-    // With other rules something may be due that no pass was made for.
-    if other_rules && player.pipeline.wants_pass() == Some(Scope::Lingering) {
-        let at = player.pipeline.now();
-        player.pipeline.push(Input::PassFailed { at })?;
-    }
-    Ok(player.pipeline.finish()?)
 }
 
 /// Keeps from a sink what was before the part that is asked for.
@@ -144,26 +143,26 @@ enum Go {
 
 struct Player<'a, 's> {
     pipeline: Pipeline<'s>,
-    muted: &'a Cell<bool>,
-    range: Range,
-    pace: Pace,
-    stop: &'a mut Stop,
+    muted: &'s Cell<bool>,
+    play: Play<'a>,
     /// When the replay began, and at which time of the recording.
     began: Option<(Timestamp, Timestamp)>,
     /// Transitions of the recording before the next block; `None` before the first.
     before: Option<u64>,
     /// Something is missing here.
     gap: bool,
-    pass_open: bool,
+    /// Records of kinds that this version does not know.
     unknown: u64,
 }
 
 impl Player<'_, '_> {
     fn play(&mut self, recording: &Recording) -> Result<()> {
-        let (first, place) = match self.range.from {
+        let (first, place) = match self.play.range.from {
             Some(from) => recording.place(from)?,
             None => (0, None),
         };
+        // The first file of a recording has nothing before it.
+        self.before = (place.is_none() && recording.meta.sequence == 1).then_some(0);
         let mut files = recording.files.clone();
         let mut number = first;
         while let Some(path) = files.get(number).cloned() {
@@ -175,14 +174,22 @@ impl Player<'_, '_> {
                 break;
             }
             number += 1;
-            if self.pace.follow && number == files.len() {
+            if self.play.follow && number == files.len() {
                 match self.await_next(&path)? {
                     Some(next) => files.push(next),
                     None => break,
                 }
             }
         }
+        if self.unknown > 0 {
+            let unknown = self.unknown;
+            self.say(&format!("{unknown} records were passed over: a newer tcpwatch wrote them"));
+        }
         self.close_gap(self.pipeline.now(), None)
+    }
+
+    fn say(&mut self, line: &str) {
+        (self.play.say)(line);
     }
 
     fn file(&mut self, reader: &mut Reader, path: &Path) -> Result<Go> {
@@ -196,34 +203,38 @@ impl Player<'_, '_> {
                 Next::Damage(damage) => self.damaged(&damage, path),
                 Next::End { before, continued } => {
                     self.close_gap(self.pipeline.now(), Some(before))?;
-                    return Ok(if continued || !self.pace.follow { Go::On } else { Go::Stop });
+                    return Ok(if continued || !self.play.follow { Go::On } else { Go::Stop });
                 }
-                Next::Pending { .. } if self.pace.follow => {
+                Next::Pending { .. } if self.play.follow => {
                     if self.rest(LOOK_AGAIN)? == Go::Stop {
                         return Ok(Go::Stop);
                     }
                 }
                 Next::Pending { torn } => {
-                    if torn > 0 {
-                        let at = reader.position();
-                        say(&format!(
-                            "tcpwatch: {}: the file ends within a block, at byte {at}: what was recorded last is missing",
-                            path.display()
-                        ));
-                    }
+                    self.unclosed(reader, torn, path);
                     return Ok(Go::On);
                 }
             }
-            if self.stop.is_wanted() {
+            if self.play.stop.is_wanted() {
                 return Ok(Go::Stop);
             }
         }
     }
 
+    /// The file was closed before, and nothing follows; or it was not, and something may be missing.
+    fn unclosed(&mut self, reader: &Reader, torn: u64, path: &Path) {
+        let (path, at) = (path.display(), reader.position());
+        if torn > 0 {
+            self.say(&format!("{path}: the file ends within a block, at byte {at}: what was recorded last is missing"));
+        } else {
+            self.say(&format!("{path}: the file was not closed: it is still being written, or its recorder was ended"));
+        }
+    }
+
     fn damaged(&mut self, damage: &Damage, path: &Path) {
         let Damage { from, to, why, .. } = damage;
-        say(&format!(
-            "tcpwatch: {}: bytes {from} to {to} are damaged ({why}) and are left out",
+        self.say(&format!(
+            "{}: bytes {from} to {to} are damaged ({why}) and are left out",
             path.display()
         ));
         self.gap = true;
@@ -241,7 +252,6 @@ impl Player<'_, '_> {
         let count = before.saturating_sub(known);
         self.before = Some(before.max(known));
         if std::mem::take(&mut self.gap) || count > 0 {
-            self.pass_open = false;
             self.pipeline.push(Input::Gap { at, count })?;
         }
         Ok(())
@@ -249,14 +259,14 @@ impl Player<'_, '_> {
 
     fn block(&mut self, header: &BlockHeader, payload: &[u8], path: &Path) -> Result<Go> {
         let first = Timestamp(header.first_ns.get());
-        let missing = self.gap || self.before.is_some_and(|before| before != header.before.get());
+        let missing = self.gap || self.before != Some(header.before.get());
         if let (true, Ok(decoder)) = (missing, Decoder::new(payload)) {
             self.pipeline.push(Input::Clock(decoder.clock()))?;
         }
         self.close_gap(first, Some(header.before.get()))?;
         let offset = header.wall_offset_ns.get();
         let mono = |wall: Option<u64>| wall.map(|ns| Timestamp(ns.saturating_add_signed(-offset)));
-        let (from, to) = (mono(self.range.from), mono(self.range.to));
+        let (from, to) = (mono(self.play.range.from), mono(self.play.range.to));
         let mut transitions = 0;
         let result = Decoder::new(payload).and_then(|mut decoder| {
             let mut go = Ok(Go::On);
@@ -282,8 +292,8 @@ impl Player<'_, '_> {
         match result {
             Ok(go) => go,
             Err(error) => {
-                say(&format!(
-                    "tcpwatch: {}: {error}; the rest of its block is left out",
+                self.say(&format!(
+                    "{}: {error}; the rest of its block is left out",
                     path.display()
                 ));
                 self.gap = true;
@@ -293,7 +303,7 @@ impl Player<'_, '_> {
     }
 
     fn input(&mut self, input: Input) -> Result<Go> {
-        if let Some(speed) = self.pace.speed
+        if let Some(speed) = self.play.speed
             && self.wait_for(input.at(), speed)? == Go::Stop
         {
             return Ok(Go::Stop);
@@ -324,7 +334,7 @@ impl Player<'_, '_> {
     fn rest(&mut self, span: Duration) -> Result<Go> {
         self.pipeline.flush()?;
         std::thread::sleep(span);
-        let stop = self.stop.is_wanted() || output::reader_is_gone();
+        let stop = self.play.stop.is_wanted() || output::reader_is_gone();
         Ok(if stop { Go::Stop } else { Go::On })
     }
 

@@ -52,7 +52,7 @@ pub struct Clock {
 
 /// Thresholds and filters of the recording run; a replay takes them for its own unless told
 /// otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RecordedRules {
     /// A socket that lingers this long is a finding.
@@ -77,6 +77,27 @@ pub struct RecordedRules {
     pub uids: BTreeSet<u32>,
     /// Only transitions from or to these states, by their kernel names.
     pub states: BTreeSet<String>,
+}
+
+/// Findings after this time, where a file does not say after which.
+const USUAL_LINGER_NS: u64 = 30_000_000_000;
+
+impl Default for RecordedRules {
+    fn default() -> Self {
+        Self {
+            linger_ns: USUAL_LINGER_NS,
+            include_half_open: false,
+            findings_only: false,
+            pids: BTreeSet::new(),
+            follow: false,
+            local_ports: BTreeSet::new(),
+            remote_ports: BTreeSet::new(),
+            family: None,
+            netns: BTreeSet::new(),
+            uids: BTreeSet::new(),
+            states: BTreeSet::new(),
+        }
+    }
 }
 
 impl From<ClockMark> for Clock {

@@ -62,7 +62,10 @@ pub struct Reader {
     stored: Vec<u8>,
     payload: Vec<u8>,
     meta: Option<Meta>,
+    /// Number of the block that was read last.
     number: Option<u32>,
+    /// Damage was told since then, so that blocks are missing is no news.
+    told: bool,
     damaged_start: bool,
 }
 
@@ -81,6 +84,7 @@ impl Reader {
             payload: Vec::new(),
             meta: None,
             number: None,
+            told: false,
             damaged_start: !intact,
         };
         reader.read_meta()?;
@@ -139,15 +143,25 @@ impl Reader {
 
     /// What a block means that was read whole; `None` if it means nothing here.
     fn take(&mut self, header: &BlockHeader, from: u64) -> Option<Next> {
-        let damage = |why| {
-            let to = self.position;
-            Some(Next::Damage(Damage { from, to, header: Some(*header), why }))
-        };
+        let to = self.position;
+        let damage = |why| Some(Next::Damage(Damage { from, to, header: Some(*header), why }));
         let number = header.number.get();
         if self.number.is_some_and(|before| number <= before) {
             return damage("a block that was there before");
         }
+        let missing = self.number.is_some_and(|before| number > before + 1);
         self.number = Some(number);
+        if missing && !std::mem::replace(&mut self.told, true) {
+            self.position = from;
+            self.number = Some(number - 1);
+            return Some(Next::Damage(Damage {
+                from,
+                to: from,
+                header: None,
+                why: "blocks are missing",
+            }));
+        }
+        self.told = false;
         match self.unpacker.unpack(header, &self.stored, &mut self.payload) {
             Ok(()) => {}
             Err(TraceError::Codec(_)) => return damage("a compression that is not known here"),
@@ -198,7 +212,7 @@ impl Reader {
             }
             start += (WINDOW - BLOCK_MAGIC.len() + 1) as u64;
         };
-        self.position = to;
+        (self.position, self.told) = (to, true);
         Ok(Damage { from, to, header: None, why: "no block" })
     }
 

@@ -77,7 +77,7 @@ pub(crate) fn story() -> impl Strategy<Value = Vec<Input>> {
     })
 }
 
-fn rules(watch: bool) -> Rules {
+pub(crate) fn rules(watch: bool) -> Rules {
     let pids: BTreeSet<u32> = if watch { [8].into() } else { BTreeSet::new() };
     Rules {
         linger: Nanos(3_000_000_000),
