@@ -103,17 +103,14 @@ impl Play<'_> {
             pipeline: Pipeline::new(self.rules.clone(), &mut window),
             muted: &muted,
             play: self,
+            other_rules,
             began: None,
             before: None,
             gap: false,
             unknown: 0,
         };
         player.play(recording)?;
-        // With other rules something may be due that no pass was made for.
-        if other_rules && player.pipeline.wants_pass() == Some(Scope::Lingering) {
-            let at = player.pipeline.now();
-            player.pipeline.push(Input::PassFailed { at })?;
-        }
+        player.do_without_pass()?;
         Ok(player.pipeline.finish()?)
     }
 }
@@ -145,6 +142,8 @@ struct Player<'a, 's> {
     pipeline: Pipeline<'s>,
     muted: &'s Cell<bool>,
     play: Play<'a>,
+    /// Thresholds are not those of the recording run.
+    other_rules: bool,
     /// When the replay began, and at which time of the recording.
     began: Option<(Timestamp, Timestamp)>,
     /// Transitions of the recording before the next block; `None` before the first.
@@ -308,8 +307,22 @@ impl Player<'_, '_> {
         {
             return Ok(Go::Stop);
         }
+        let tick = matches!(input, Input::Clock(_));
         self.pipeline.push(input)?;
+        if tick {
+            self.do_without_pass()?;
+        }
         Ok(Go::On)
+    }
+
+    /// With other thresholds something is due for which the recording run made no pass: it is shown
+    /// as what it is, not confirmed, until a later pass tells more.
+    fn do_without_pass(&mut self) -> Result<()> {
+        if self.other_rules && self.pipeline.wants_pass() == Some(Scope::Lingering) {
+            let at = self.pipeline.now();
+            self.pipeline.push(Input::PassFailed { at })?;
+        }
+        Ok(())
     }
 
     /// Waits until it is time for an input.

@@ -14,6 +14,7 @@ mod odd;
 mod owners;
 mod peers;
 mod real;
+mod record;
 mod run;
 mod transitions;
 mod watch;
@@ -39,6 +40,7 @@ fn main() {
         real::tests(),
         evidence::tests(),
         run::tests(),
+        record::tests(),
         odd::tests(),
     ]
     .into_iter()

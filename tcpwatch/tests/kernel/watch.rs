@@ -54,9 +54,21 @@ impl Watch {
         Self::spawn(flags, Stdio::piped())
     }
 
-    fn spawn(flags: &[&str], stdout: Stdio) -> Self {
+    /// The same for what attaches nothing.
+    pub(crate) fn start_unattached(flags: &[&str]) -> Self {
+        Self::spawn_unattached(flags, Stdio::piped())
+    }
+
+    /// Starts it with its output here and waits until it is attached.
+    pub(crate) fn spawn(flags: &[&str], stdout: Stdio) -> Self {
+        let flags = [flags, &["--ready-file", "/dev/stderr"]].concat();
+        let watch = Self::spawn_unattached(&flags, stdout);
+        watch.said("ready");
+        watch
+    }
+
+    fn spawn_unattached(flags: &[&str], stdout: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
-            .args(["--ready-file", "/dev/stderr"])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -65,15 +77,19 @@ impl Watch {
             .unwrap();
         let out = child.stdout.take().map_or_else(|| channel().1, lines);
         let err = lines(child.stderr.take().unwrap());
+        Self { child, out, err, lines: Vec::new() }
+    }
+
+    /// Waits for a line on standard error that has these words.
+    pub(crate) fn said(&self, words: &str) -> String {
         let mut said = Vec::new();
         loop {
-            match err.recv_timeout(PATIENCE) {
-                Ok(line) if line == "ready" => break,
+            match self.err.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(words) => return line,
                 Ok(line) => said.push(line),
-                Err(why) => panic!("tcpwatch {flags:?} did not start ({why}): {said:?}"),
+                Err(why) => panic!("tcpwatch does not say '{words}' ({why}): {said:?}"),
             }
         }
-        Self { child, out, err, lines: Vec::new() }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -1,0 +1,399 @@
+//! Recordings of real connections: complete, bounded, and readable whatever happens.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    Test,
+    peers::{Kind, listen, pair, quiet, read_to_end},
+    watch::{Watch, namespace},
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("a_replay_writes_what_the_live_run_wrote", same),
+        Test::new("a_replay_finds_with_another_threshold", other_threshold),
+        Test::new("a_recording_rotates_and_keeps_so_many", rotates),
+        Test::new("a_recorder_that_is_killed_leaves_what_it_wrote", killed),
+        Test::new("a_full_disk_loses_nothing_that_was_written", full_disk),
+        Test::new("a_growing_file_is_followed", followed),
+        Test::new("run_records_what_it_shows", run_records),
+        Test::new("what_cannot_be_recorded_is_refused", refused),
+        Test::new("a_replay_needs_no_privilege", unprivileged),
+    ]
+}
+
+fn tcpwatch(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tcpwatch")).args(args).output().unwrap()
+}
+
+/// Runs a verb that must succeed and say nothing but this on standard error.
+fn quietly(args: &[&str]) -> String {
+    let output = tcpwatch(args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn count(lines: &[Value], kind: &str) -> usize {
+    lines.iter().filter(|line| line["type"] == kind).count()
+}
+
+fn info(path: &Path) -> Value {
+    serde_json::from_str(&quietly(&["info", "-j", path.to_str().unwrap()])).unwrap()
+}
+
+/// A place for files, and the name of one in it.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tcpw");
+    (dir, path)
+}
+
+/// Connections that come and go, as fast as they can, until it is over; says how many.
+fn churn_until(over: &AtomicBool) -> usize {
+    let listener = listen(Kind::V4);
+    let mut connections = 0;
+    while !over.load(Ordering::Relaxed) {
+        churn(&listener, 1);
+        connections += 1;
+    }
+    connections
+}
+
+fn churn(listener: &std::net::TcpListener, connections: usize) {
+    for _ in 0..connections {
+        let (client, mut server) = pair(Kind::V4, listener);
+        drop(client);
+        read_to_end(&mut server);
+    }
+}
+
+/// Starts to record the sockets of this namespace.
+fn recorder(path: &Path, flags: &[&str]) -> Watch {
+    let namespace = namespace();
+    let path = path.to_str().unwrap();
+    Watch::start_raw(&[&["record", "-o", path, "-N", &namespace], flags].concat())
+}
+
+/// How many transitions it says that it has recorded.
+fn recorded(stderr: &str) -> usize {
+    let after = stderr.split("recorded ").nth(1).unwrap_or_else(|| panic!("{stderr}"));
+    after.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// A leak that is found, grows old, and is closed; a connection that nobody accepts; a dead fd.
+fn leak(watch_open: impl FnOnce()) {
+    let listener = listen(Kind::V4);
+    let (client, server) = pair(Kind::V4, &listener);
+    let (reset, dead) = pair(Kind::V4, &listener);
+    let waiting = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    drop((client, waiting));
+    crate::peers::reset(reset);
+    churn(&listener, 20);
+    watch_open();
+    drop((server, dead, listener));
+}
+
+fn same() {
+    let (dir, _) = place();
+    for format in ["-j", "-s", "-w", "-qj"] {
+        let path = dir.path().join(format!("trace{format}.tcpw"));
+        let name = path.to_str().unwrap();
+        let (out, ready) = (dir.path().join("live"), dir.path().join("findings"));
+        let namespace = namespace();
+        let flags = [format, "-N", &namespace, "--linger", "300ms", "--record", name];
+        let watch = Watch::spawn(&flags, fs::File::create(&out).unwrap().into());
+        // Another run says when this one has found them, too: both look within the second.
+        let mut other = Watch::start(&["--linger", "1300ms"]);
+        leak(|| {
+            for _ in 0..3 {
+                other.finding("open");
+            }
+        });
+        quiet(0);
+        drop((other, ready));
+        let done = watch.stop();
+        assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+        let live = fs::read_to_string(&out).unwrap();
+        assert!(live.contains("not-reading") && live.contains("never-accepted"), "{live}");
+        assert!(live.contains("dead-fd"), "{live}");
+        let output = tcpwatch(&["replay", format, name]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), live, "{format}");
+    }
+}
+
+fn other_threshold() {
+    let (_dir, path) = place();
+    let watch = recorder(&path, &["--linger", "1h"]);
+    let mut other = Watch::start(&["--linger", "400ms"]);
+    leak(|| {
+        for _ in 0..3 {
+            other.finding("open");
+        }
+    });
+    quiet(0);
+    watch.stop();
+    let name = path.to_str().unwrap();
+    assert_eq!(count(&json_lines(&quietly(&["replay", "-qj", name])), "finding"), 0);
+    let found = json_lines(&quietly(&["replay", "-qj", "--linger", "100ms", name]));
+    let open: Vec<_> =
+        found.iter().filter(|line| line["type"] == "finding" && line["status"] == "open").collect();
+    assert!(!open.is_empty(), "{found:#?}");
+    let port = open[0]["remote"]["port"].as_u64().unwrap().to_string();
+    let one = json_lines(&quietly(&["replay", "-j", "--linger", "100ms", "-D", &port, name]));
+    assert!(count(&one, "transition") > 0);
+    assert!(
+        one.iter()
+            .all(|line| line["remote"]["port"].as_u64().is_none_or(|p| p.to_string() == port))
+    );
+    let fails = tcpwatch(&["replay", "-q", "--linger", "100ms", "--fail-on-leak", name]);
+    assert_eq!(fails.status.code(), Some(1));
+}
+
+fn rotates() {
+    const CONNECTIONS: usize = 40_000;
+    let (dir, path) = place();
+    let all = dir.path().join("all.tcpw");
+    let kept = recorder(&path, &["--rotate-size", "64K", "--keep", "3"]);
+    let whole = recorder(&all, &["--rotate-every", "300ms"]);
+    let listener = listen(Kind::V4);
+    churn(&listener, CONNECTIONS);
+    drop(listener);
+    quiet(0);
+    assert_eq!(kept.stop().status.code(), Some(0));
+    assert_eq!(whole.stop().status.code(), Some(0));
+    let files = |stem: &str| {
+        let mut files: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path().to_str().unwrap().to_owned())
+            .filter(|name| name.contains(&format!("/{stem}.")))
+            .collect();
+        files.sort();
+        files
+    };
+    let (kept, whole) = (files("a"), files("all"));
+    assert_eq!(kept.len(), 3, "{kept:?}");
+    assert!(whole.len() > 2, "{whole:?}");
+    for name in kept.iter().chain(&whole) {
+        let info = info(Path::new(name));
+        assert_eq!((&info["missing"], &info["damage"]), (&json!(0), &json!([])), "{info}");
+        assert!(info["snapshots"].as_u64().unwrap() >= 1, "each can be read alone: {info}");
+        let alone = tcpwatch(&["replay", "-j", name]);
+        assert!(alone.status.success() && alone.stderr.is_empty(), "{alone:?}");
+    }
+    let replay = |files: &[String]| {
+        let args: Vec<_> =
+            ["replay", "-j"].into_iter().chain(files.iter().map(String::as_str)).collect();
+        json_lines(&quietly(&args))
+    };
+    let lines = replay(&whole);
+    assert_eq!(count(&lines, "transition"), CONNECTIONS * 10 + 2);
+    assert_eq!(lines.last().unwrap()["lost"], 0);
+    assert_eq!(replay(&kept).last().unwrap()["lost"], 0, "three files in a row miss nothing");
+    // Without one from the middle, what is missing is known.
+    let mut without = whole.clone();
+    let removed = info(Path::new(&without.remove(1)))["transitions"].as_u64().unwrap();
+    assert_eq!(replay(&without).last().unwrap()["lost"], removed);
+}
+
+/// A hundred, five at a time, at moments that are in step with nothing: between their start and
+/// their second block.
+fn killed() {
+    const ROUNDS: u64 = 20;
+    const AT_ONCE: u64 = 5;
+    let (dir, _) = place();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| churn_until(&over));
+        let mut sizes = std::collections::BTreeSet::new();
+        for round in 0..ROUNDS {
+            let names = (0..AT_ONCE).map(|number| dir.path().join(format!("{number}.tcpw")));
+            let watches: Vec<_> = names.map(|path| (recorder(&path, &[]), path)).collect();
+            for (number, (watch, _)) in watches.iter().enumerate() {
+                let micros = (round * AT_ONCE + number as u64) * 7919 % 200_000;
+                thread::sleep(Duration::from_micros(micros));
+                watch.signal(Signal::KILL);
+            }
+            for (watch, path) in watches {
+                drop(watch);
+                sizes.insert(is_readable(&path));
+                fs::remove_file(&path).unwrap();
+            }
+        }
+        assert!(sizes.len() > 3, "not always at the same place: {sizes:?}");
+        over.store(true, Ordering::Relaxed);
+        assert!(load.join().unwrap() > 0);
+    });
+}
+
+/// What a killed recorder left is whole up to its end; says how long it is.
+fn is_readable(path: &Path) -> u64 {
+    let info = info(path);
+    assert_eq!((&info["missing"], &info["damage"]), (&json!(0), &json!([])), "{info}");
+    let name = path.to_str().unwrap();
+    let output = tcpwatch(&["replay", "-j", name]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{info}");
+    let transitions = text.matches("{\"type\":\"transition\"").count();
+    assert_eq!(transitions as u64, info["transitions"].as_u64().unwrap());
+    let summary: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["lost"], 0);
+    assert!(String::from_utf8_lossy(&output.stderr).contains(name), "its end is missing");
+    info["bytes"].as_u64().unwrap()
+}
+
+/// A file system of half a megabyte; gone with the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
+            .arg(dir.path())
+            .status();
+        assert!(status.unwrap().success());
+        Self(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn full_disk() {
+    let disk = SmallDisk::new();
+    let (filler, path) = (disk.0.path().join("filler"), disk.0.path().join("a.tcpw"));
+    fs::write(&filler, vec![1; 400 << 10]).unwrap();
+    let watch = recorder(&path, &[]);
+    let over = AtomicBool::new(false);
+    let connections = thread::scope(|scope| {
+        let load = scope.spawn(|| churn_until(&over));
+        watch.said("No space left on device");
+        fs::remove_file(&filler).unwrap();
+        watch.said("the recording goes on");
+        over.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    quiet(0);
+    let done = watch.stop();
+    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("could not be recorded"), "{}", done.stderr);
+    let all = recorded(&done.stderr);
+    assert_eq!(all, connections * 10 + 2);
+    let info = info(&path);
+    let there = info["transitions"].as_u64().unwrap();
+    let missing = info["missing"].as_u64().unwrap();
+    assert_eq!(there + missing, all as u64, "{info}");
+    assert!(missing > 0);
+    let output = tcpwatch(&["replay", "-j", path.to_str().unwrap()]);
+    let lines = json_lines(std::str::from_utf8(&output.stdout).unwrap());
+    assert_eq!(count(&lines, "transition") as u64, there);
+    assert_eq!(lines.last().unwrap()["lost"], missing);
+    assert!(lines.iter().any(|line| line["uncertain"] == true), "lifetimes over the hole say so");
+}
+
+fn followed() {
+    let (_dir, path) = place();
+    let watch = recorder(&path, &["--linger", "300ms"]);
+    let mut replay = Watch::start_unattached(&["replay", "-jf", path.to_str().unwrap()]);
+    leak(|| {
+        for _ in 0..3 {
+            replay.finding("open");
+        }
+    });
+    quiet(0);
+    watch.stop();
+    let done = replay.wait();
+    assert_eq!((done.status.code(), &*done.stderr), (Some(0), ""), "it ends with the recorder");
+    assert_eq!(done.summary()["lost"], 0);
+    // One whose recorder is gone without a word is left by a signal.
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 200]).unwrap();
+    let mut replay = Watch::start_unattached(&["replay", "-jf", path.to_str().unwrap()]);
+    replay.finding("open");
+    let done = replay.stop();
+    assert_eq!(done.status.code(), Some(0));
+    done.summary();
+}
+
+fn run_records() {
+    const LEAKY: &str = "
+import socket, time
+s = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(s.getsockname()); a, _ = s.accept(); c.close()
+time.sleep(0.8)
+";
+    let (dir, path) = place();
+    let (name, out) = (path.to_str().unwrap(), dir.path().join("out"));
+    let flags = ["run", "-aj", "--linger", "300ms", "--record", name, "-o", out.to_str().unwrap()];
+    let output = tcpwatch(&[&flags[..], &["--", "python3", "-c", LEAKY]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let live = fs::read_to_string(&out).unwrap();
+    assert!(live.contains("not-reading") && live.contains("ended"), "{live}");
+    assert_eq!(quietly(&["replay", "-j", name]), live);
+}
+
+fn refused() {
+    let (dir, path) = place();
+    let name = path.to_str().unwrap();
+    recorder(&path, &["-d", "100ms"]).wait();
+    let before = fs::read(&path).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let says = |args: &[&str], words: &str| {
+        let output = tcpwatch(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?} does not say '{words}': {said}");
+    };
+    says(&["record", "-o", name], "never overwritten");
+    says(&["-d", "1s", "--record", name], "never overwritten");
+    assert_eq!(fs::read(&path).unwrap(), before, "it is as it was");
+    says(&["record", "-o", "/no/such/dir/a.tcpw"], "/no/such/dir/a.tcpw");
+    says(&["record", "-o", "/no/such/dir/a.tcpw", "--rotate-size", "1M"], "/no/such/dir");
+    says(&["record", "-o", name, "--keep", "3"], "--rotate-size");
+    says(&["record"], "--output");
+    let limited = dir.path().join("limited.tcpw");
+    recorder(&limited, &["-D", "81", "-d", "100ms"]).wait();
+    let limited = limited.to_str().unwrap();
+    says(&["replay", "-D", "80", limited], "remote port 81");
+    quietly(&["replay", "-D", "81", limited]);
+}
+
+fn unprivileged() {
+    let (dir, path) = place();
+    recorder(&path, &["-d", "100ms"]).wait();
+    for file in [dir.path(), &path] {
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(file, readable).unwrap();
+    }
+    // A copy, as the build may be where only root may look.
+    let program = dir.path().join("tcpwatch");
+    fs::copy(env!("CARGO_BIN_EXE_tcpwatch"), &program).unwrap();
+    for verb in ["replay", "info"] {
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"])
+            .args([program.to_str().unwrap(), verb, path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{verb}: {output:?}");
+        assert!(!output.stdout.is_empty());
+    }
+}
