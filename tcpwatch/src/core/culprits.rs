@@ -20,7 +20,7 @@ use super::{
 };
 
 /// What the findings of a group share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Whose sockets they are; for `never-accepted` whoever holds the listener.
     pub owner: Option<Process>,
@@ -30,6 +30,36 @@ pub struct Key {
     pub client: Option<bool>,
     /// The remote end of clients; for servers the local end, as it is the same for all.
     pub end: SocketAddr,
+}
+
+impl Key {
+    /// What a finding shares with others. `seen` says how often an end was seen where nobody knows
+    /// which side connected.
+    pub fn of(finding: &Finding, seen: impl Fn(SocketAddr) -> u32) -> Self {
+        let client = finding.socket.role.map(|role| role == Role::Client);
+        let listening = finding.listener.as_ref();
+        let owner = match listening.and_then(|listener| listener.holders.first()) {
+            Some(holder) => Some(holder.process),
+            None => finding.socket.owner.map(|owner| owner.process),
+        };
+        let end = match listening {
+            Some(listener) => listener.local,
+            None => service(&finding.socket, seen),
+        };
+        Self { owner, verdict: finding.verdict, client, end }
+    }
+}
+
+/// The end that a group shares: the server's. Where nobody knows which that is, the one that
+/// more have in common, or the lower port.
+fn service(socket: &Socket, seen: impl Fn(SocketAddr) -> u32) -> SocketAddr {
+    let (local, remote) = (socket.local, socket.remote);
+    let here = match socket.role {
+        Some(role) => role == Role::Server,
+        None if seen(local) != seen(remote) => seen(local) > seen(remote),
+        None => local.port() < remote.port(),
+    };
+    if here { local } else { remote }
 }
 
 /// A group of open findings, at one moment.
@@ -238,30 +268,7 @@ impl Culprits {
     }
 
     fn key(&self, finding: &Finding) -> Key {
-        let client = finding.socket.role.map(|role| role == Role::Client);
-        let listening = finding.listener.as_ref();
-        let owner = match listening.and_then(|listener| listener.holders.first()) {
-            Some(holder) => Some(holder.process),
-            None => finding.socket.owner.map(|owner| owner.process),
-        };
-        let end = match listening {
-            Some(listener) => listener.local,
-            None => self.service(&finding.socket),
-        };
-        Key { owner, verdict: finding.verdict, client, end }
-    }
-
-    /// The end that a group shares: the server's. Where nobody knows which that is, the one that
-    /// more have in common, or the lower port.
-    fn service(&self, socket: &Socket) -> SocketAddr {
-        let (local, remote) = (socket.local, socket.remote);
-        let seen = |end: SocketAddr| self.ends.get(&end).copied().unwrap_or(0);
-        let here = match socket.role {
-            Some(role) => role == Role::Server,
-            None if seen(local) != seen(remote) => seen(local) > seen(remote),
-            None => local.port() < remote.port(),
-        };
-        if here { local } else { remote }
+        Key::of(finding, |end| self.ends.get(&end).copied().unwrap_or(0))
     }
 
     fn describe(&self, key: &Key, group: &Group, now: Timestamp) -> Culprit {

@@ -105,6 +105,20 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause, in the order of its declaration.
+    pub const ALL: [Self; 10] = [
+        Self::Closed,
+        Self::Exited,
+        Self::Aborted,
+        Self::Reset,
+        Self::TimedOut,
+        Self::Destroyed,
+        Self::ListenerClosed,
+        Self::FdClosed,
+        Self::InUse,
+        Self::Gone,
+    ];
+
     /// The word users see.
     pub fn word(self) -> &'static str {
         match self {

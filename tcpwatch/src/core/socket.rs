@@ -70,7 +70,7 @@ pub struct Holder {
 }
 
 /// Which side opened the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// This side connected.
     Client,
