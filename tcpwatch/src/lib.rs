@@ -18,6 +18,7 @@ pub mod explain;
 pub mod info;
 pub mod kernel;
 pub mod output;
+pub mod report;
 pub mod sink;
 pub mod source;
 pub mod stop;

@@ -17,6 +17,13 @@ impl Comm {
         Self::from_bytes(&bytes)
     }
 
+    /// The bytes as two numbers, to be hashed quickly.
+    pub(crate) fn words(self) -> [u64; 2] {
+        let all = u128::from_ne_bytes(self.0);
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+        [(all >> 64) as u64, all as u64]
+    }
+
     /// What stands before the first zero, as much of it as fits.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut comm = [0; COMM_LEN];
