@@ -8,5 +8,6 @@
 mod collect;
 pub mod json;
 pub mod model;
+pub mod text;
 
 pub use self::{collect::Collector, model::Report};

@@ -1,0 +1,88 @@
+//! Connections by process and service, the well ones too.
+
+use super::{
+    grouped,
+    numbers::duration,
+    page::{Page, colour, plural},
+    table::{Align, Column, Table},
+};
+use crate::report::model::{Durations, Group, Report};
+
+const COLUMNS: [Column; 9] = [
+    Column { title: "PROCESS", align: Align::Left, rank: 0 },
+    Column { title: "SERVICE", align: Align::Left, rank: 0 },
+    Column { title: "OPENED", align: Align::Right, rank: 0 },
+    Column { title: "FAILED", align: Align::Right, rank: 7 },
+    Column { title: "LIFE p50", align: Align::Right, rank: 3 },
+    Column { title: "LIFE p99", align: Align::Right, rank: 6 },
+    Column { title: "CW p50", align: Align::Right, rank: 4 },
+    Column { title: "CW p99", align: Align::Right, rank: 2 },
+    Column { title: "STILL IN CW", align: Align::Right, rank: 0 },
+];
+
+/// Writes the section; nothing if no connections were recorded.
+pub(super) fn write(page: &mut Page, report: &Report) {
+    if report.groups.is_empty() {
+        return;
+    }
+    page.heading("CONNECTIONS by process and service (CW: time in CLOSE_WAIT)");
+    let rows = report.groups.iter().take(page.top).map(row).collect();
+    Table { columns: COLUMNS.to_vec(), rows }.write(page);
+    if let Some(hidden) = report.groups.get(page.top..).filter(|hidden| !hidden.is_empty()) {
+        let opened = hidden.iter().map(|group| group.opened).sum();
+        page.words(
+            Some(colour::DIM),
+            0,
+            2,
+            &format!(
+                "and {} with {} (--top shows them)",
+                plural(hidden.len() as u64, "more group"),
+                plural(opened, "connection")
+            ),
+        );
+    }
+}
+
+fn row(group: &Group) -> (Option<&'static str>, Vec<String>) {
+    let time = |of: &Option<Durations>, pick: fn(&Durations) -> u64| {
+        of.as_ref().map_or_else(|| "-".to_owned(), |durations| duration(pick(durations)))
+    };
+    let now = match group.close_wait_now_oldest_ns {
+        Some(oldest) => format!("{} {}", grouped(group.close_wait_now), duration(oldest)),
+        None => "0".to_owned(),
+    };
+    let cells = vec![
+        process(group),
+        service(group),
+        grouped(group.opened),
+        grouped(group.failed),
+        time(&group.lifetime, |durations| durations.p50.ns),
+        time(&group.lifetime, |durations| durations.p99.ns),
+        time(&group.close_wait, |durations| durations.p50.ns),
+        time(&group.close_wait, |durations| durations.p99.ns),
+        now,
+    ];
+    ((group.close_wait_now > 0).then_some(colour::WARN), cells)
+}
+
+/// Whose connections they are.
+pub(in crate::report) fn process(group: &Group) -> String {
+    match &group.comm {
+        Some(comm) => comm.clone(),
+        None if group.end == "other" => "others".to_owned(),
+        None => "nobody known".to_owned(),
+    }
+}
+
+/// `-> 10.0.0.9:5432`, `at :80`.
+pub(in crate::report) fn service(group: &Group) -> String {
+    let word = match group.role {
+        Some("client") => "to",
+        Some(_) => "at",
+        None => "with",
+    };
+    match group.folded {
+        0 => format!("{word} {}", group.end),
+        folded => format!("{word} others ({})", grouped(folded)),
+    }
+}
