@@ -1,0 +1,382 @@
+//! What changed from one recording to another: before and after a deploy.
+//!
+//! Pids differ between two runs, so culprits are matched by process name, role and service, and a
+//! server's service is its port. Counts are compared per minute, as recordings differ in length.
+//! A difference is called one only if chance would hardly make it: counts must differ by four
+//! times the square root of what there is (as in `core/culprits.rs`), durations by more than three
+//! standard deviations of their rank and by a tenth. Where there is too little to tell, `change` is
+//! `unclear`.
+//!
+//! Serialised it is the JSON of `tcpwatch diff --json`, with the conventions of `model.rs`.
+
+mod chance;
+pub mod text;
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use self::chance::Sample;
+use super::model::{Culprit, Durations, Group, Quantile, Report, Wall};
+
+/// What became of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// B has it, A has not.
+    New,
+    /// More of it, or longer.
+    More,
+    /// Less of it, or shorter.
+    Less,
+    /// A has it, B has not.
+    Gone,
+    /// Chance may have made what difference there is.
+    Same,
+    /// There is too little of it to tell.
+    Unclear,
+}
+
+impl Change {
+    /// The word users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::More => "more",
+            Self::Less => "less",
+            Self::Gone => "gone",
+            Self::Same => "same",
+            Self::Unclear => "unclear",
+        }
+    }
+
+    /// Whether anything changed.
+    pub fn is_one(self) -> bool {
+        !matches!(self, Self::Same | Self::Unclear)
+    }
+}
+
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+/// What changed from A to B.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diff {
+    /// Always `diff`.
+    pub r#type: &'static str,
+    /// B has culprits that A has not, or more of them: `--fail-on-leak` goes by it.
+    pub worse: bool,
+    /// The recording before.
+    pub a: Side,
+    /// The recording after.
+    pub b: Side,
+    /// Counts of the whole recordings.
+    pub rates: Vec<RateChange>,
+    /// Culprits of either, those that got worse first.
+    pub culprits: Vec<CulpritChange>,
+    /// Groups of connections of either, those with the most first.
+    pub groups: Vec<GroupChange>,
+}
+
+/// One of the two recordings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Side {
+    /// When it begins.
+    pub from: Wall,
+    /// How long it is.
+    pub duration_ns: u64,
+    /// What lingered for so long is a finding.
+    pub linger_ns: u64,
+    /// Findings opened.
+    pub findings: u64,
+    /// Transitions lost: its counts are lower bounds.
+    pub lost: u64,
+    /// Only what findings need was recorded.
+    pub findings_only: bool,
+}
+
+/// How often something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RateChange {
+    /// What: `transitions`, `opened`, `closed`, `failed` or `findings`.
+    pub what: &'static str,
+    /// Of how many in A and in B.
+    pub a: u64,
+    /// In B.
+    pub b: u64,
+    /// Per minute of A.
+    pub a_per_minute: f64,
+    /// Per minute of B.
+    pub b_per_minute: f64,
+    /// What became of it.
+    pub change: Change,
+}
+
+/// Findings of processes of one name, in one role, with one service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CulpritChange {
+    /// What became of them.
+    pub change: Change,
+    /// Chance hardly made that. What is new counts as worse in any case.
+    pub certain: bool,
+    /// Name of the processes.
+    pub comm: Option<String>,
+    /// `client` or `server`.
+    pub role: Option<String>,
+    /// The remote end of clients, the port of servers.
+    pub end: String,
+    /// In A.
+    pub a: Leaks,
+    /// In B.
+    pub b: Leaks,
+    /// An example of B, or else of A, in a sentence.
+    pub summary: Option<String>,
+}
+
+/// The findings of one side.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Leaks {
+    /// Findings, without those that turned out to be in use.
+    pub count: u64,
+    /// Those among them that lingered before the recording began: not a matter of its length.
+    pub before: u64,
+    /// The others per minute.
+    pub per_minute: f64,
+    /// Open at the end.
+    pub open: u64,
+    /// The longest that one lingered, or at least.
+    pub longest_ns: u64,
+    /// Why they lingered.
+    pub verdicts: Vec<&'static str>,
+}
+
+/// Connections of processes of one name, in one role, with one service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupChange {
+    /// Name of the processes.
+    pub comm: Option<String>,
+    /// `client` or `server`.
+    pub role: Option<&'static str>,
+    /// The remote end of clients, the port of servers.
+    pub end: String,
+    /// Connections opened.
+    pub opened: RateChange,
+    /// Half of the connections lived shorter.
+    pub lifetime_p50: DurationChange,
+    /// One in a hundred lived longer.
+    pub lifetime_p99: DurationChange,
+    /// Half were in `CLOSE_WAIT` for less.
+    pub close_wait_p50: DurationChange,
+    /// One in a hundred was in `CLOSE_WAIT` for longer.
+    pub close_wait_p99: DurationChange,
+}
+
+/// A duration on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DurationChange {
+    /// In A; `null` if there are none.
+    pub a_ns: Option<u64>,
+    /// In B.
+    pub b_ns: Option<u64>,
+    /// What became of it.
+    pub change: Change,
+}
+
+impl GroupChange {
+    /// The durations, with what they are.
+    pub fn durations(&self) -> [(&'static str, DurationChange); 4] {
+        [
+            ("lifetime p50", self.lifetime_p50),
+            ("lifetime p99", self.lifetime_p99),
+            ("CLOSE_WAIT p50", self.close_wait_p50),
+            ("CLOSE_WAIT p99", self.close_wait_p99),
+        ]
+    }
+
+    /// Whether anything changed.
+    pub fn is_one(&self) -> bool {
+        self.opened.change.is_one() || self.durations().iter().any(|(_, of)| of.change.is_one())
+    }
+}
+
+/// Compares two recordings.
+pub fn compare(a: &Report, b: &Report) -> Diff {
+    let culprits = culprits(a, b);
+    let bad = |culprit: &CulpritChange| matches!(culprit.change, Change::New | Change::More);
+    Diff {
+        r#type: "diff",
+        worse: culprits.iter().any(bad),
+        a: side(a),
+        b: side(b),
+        rates: rates(a, b),
+        culprits,
+        groups: groups(a, b),
+    }
+}
+
+fn side(report: &Report) -> Side {
+    Side {
+        from: report.from,
+        duration_ns: report.duration_ns,
+        linger_ns: report.linger_ns,
+        findings: report.totals.findings,
+        lost: report.gaps.lost,
+        findings_only: report.totals.findings_only,
+    }
+}
+
+fn rates(a: &Report, b: &Report) -> Vec<RateChange> {
+    let (x, y) = (&a.totals, &b.totals);
+    let counts = [
+        ("transitions", x.transitions, y.transitions),
+        ("opened", x.opened, y.opened),
+        ("closed", x.closed, y.closed),
+        ("failed", x.failed, y.failed),
+        ("findings", x.findings, y.findings),
+    ];
+    let known = !x.findings_only && !y.findings_only;
+    counts
+        .into_iter()
+        .filter(|(what, ..)| known || *what == "findings")
+        .map(|(what, x, y)| rate_change(what, (x, a), (y, b)))
+        .collect()
+}
+
+fn rate_change(what: &'static str, a: (u64, &Report), b: (u64, &Report)) -> RateChange {
+    let (x, y) = (Sample::new(a.0, a.1.duration_ns), Sample::new(b.0, b.1.duration_ns));
+    RateChange {
+        what,
+        a: a.0,
+        b: b.0,
+        a_per_minute: x.per_minute(),
+        b_per_minute: y.per_minute(),
+        change: chance::counts(x, y),
+    }
+}
+
+type Key<'a> = (Option<&'a str>, Option<&'static str>, String);
+
+fn culprits(a: &Report, b: &Report) -> Vec<CulpritChange> {
+    let (before, after) = (leaks(a), leaks(b));
+    let mut changes: Vec<_> = union(&before, &after)
+        .map(|key| {
+            let (x, y) = (before.get(key), after.get(key));
+            let example = y.or(x).and_then(|(_, summary)| summary.clone());
+            let of = |side: Option<&(Leaks, _)>| side.map_or_else(Leaks::default, |s| s.0.clone());
+            let (x, y) = (of(x), of(y));
+            let (change, certain) = leak_change((&x, a.duration_ns), (&y, b.duration_ns));
+            CulpritChange {
+                change,
+                certain,
+                comm: key.0.map(str::to_owned),
+                role: key.1.map(str::to_owned),
+                end: key.2.clone(),
+                a: x,
+                b: y,
+                summary: example,
+            }
+        })
+        .filter(|change| change.a.count + change.b.count > 0)
+        .collect();
+    changes.sort_by_key(|change| {
+        (change.change, std::cmp::Reverse(change.b.count), std::cmp::Reverse(change.a.count))
+    });
+    changes
+}
+
+/// Those that lingered before the recording are compared as they are, the others per minute.
+fn leak_change(a: (&Leaks, u64), b: (&Leaks, u64)) -> (Change, bool) {
+    let sample = |(leaks, ns): (&Leaks, u64)| Sample::new(leaks.count - leaks.before, ns);
+    let stock = |leaks: &Leaks| Sample::new(leaks.before, 1);
+    let came = chance::counts(sample(a), sample(b));
+    let there = chance::counts(stock(a.0), stock(b.0));
+    match (a.0.count, b.0.count) {
+        (0, _) => (Change::New, came == Change::More || there == Change::More),
+        (_, 0) => (Change::Gone, came == Change::Less || there == Change::Less),
+        _ if came == Change::More || there == Change::More => (Change::More, true),
+        _ if came == Change::Less || there == Change::Less => (Change::Less, true),
+        _ if sample(a).count + sample(b).count > 0 => (came, true),
+        _ => (there, true),
+    }
+}
+
+/// The findings of a recording, by what is the same in the next one.
+fn leaks(report: &Report) -> BTreeMap<Key<'_>, (Leaks, Option<String>)> {
+    let mut all: BTreeMap<_, (Leaks, Option<String>)> = BTreeMap::new();
+    for culprit in &report.culprits {
+        let (leaks, summary) = all.entry(key(culprit)).or_default();
+        leaks.count += culprit.leaks();
+        leaks.before += culprit.before.min(culprit.leaks());
+        leaks.open += culprit.open;
+        leaks.longest_ns = leaks.longest_ns.max(culprit.longest_ns);
+        leaks.verdicts.extend(culprit.verdict.filter(|verdict| !leaks.verdicts.contains(verdict)));
+        if summary.is_none() {
+            *summary = culprit.example.as_ref().map(|example| example.summary.clone());
+        }
+    }
+    for (leaks, _) in all.values_mut() {
+        leaks.per_minute = Sample::new(leaks.count - leaks.before, report.duration_ns).per_minute();
+    }
+    all
+}
+
+fn key(culprit: &Culprit) -> Key<'_> {
+    let end = culprit.end.as_deref().unwrap_or("other");
+    let end = match (culprit.role, end.rsplit_once(':')) {
+        (Some("server"), Some((_, port))) => format!(":{port}"),
+        _ => end.to_owned(),
+    };
+    (culprit.comm.as_deref(), culprit.role, end)
+}
+
+fn groups(a: &Report, b: &Report) -> Vec<GroupChange> {
+    fn by_key(report: &Report) -> BTreeMap<Key<'_>, &Group> {
+        let key = |group: &Group| group.end.clone();
+        let keyed = |group| (Group::name(group), group.role, key(group));
+        report.groups.iter().map(|group| (keyed(group), group)).collect()
+    }
+    let (before, after) = (by_key(a), by_key(b));
+    let mut changes: Vec<_> = union(&before, &after)
+        .map(|key| {
+            let (x, y) = (before.get(key).copied(), after.get(key).copied());
+            let opened = |group: Option<&Group>| group.map_or(0, |group| group.opened);
+            let durations = |pick: Pick, of: fn(&Durations) -> Quantile| {
+                let quantile = |group: Option<&Group>| pick(group?).as_ref().map(of);
+                duration_change(quantile(x), quantile(y))
+            };
+            let (lifetime, dwell): (Pick, Pick) = (|group| &group.lifetime, |g| &g.close_wait);
+            GroupChange {
+                comm: key.0.map(str::to_owned),
+                role: key.1,
+                end: key.2.clone(),
+                opened: rate_change("opened", (opened(x), a), (opened(y), b)),
+                lifetime_p50: durations(lifetime, |durations| durations.p50),
+                lifetime_p99: durations(lifetime, |durations| durations.p99),
+                close_wait_p50: durations(dwell, |durations| durations.p50),
+                close_wait_p99: durations(dwell, |durations| durations.p99),
+            }
+        })
+        .collect();
+    changes.sort_by_key(|change| std::cmp::Reverse(change.opened.a + change.opened.b));
+    changes
+}
+
+type Pick = fn(&Group) -> &Option<Durations>;
+
+fn duration_change(a: Option<Quantile>, b: Option<Quantile>) -> DurationChange {
+    let change = match (a, b) {
+        (Some(a), Some(b)) => chance::durations(a, b),
+        _ => Change::Unclear,
+    };
+    DurationChange { a_ns: a.map(|a| a.ns), b_ns: b.map(|b| b.ns), change }
+}
+
+/// The keys of both.
+fn union<'a, K: Ord, A, B>(
+    a: &'a BTreeMap<K, A>,
+    b: &'a BTreeMap<K, B>,
+) -> impl Iterator<Item = &'a K> {
+    a.keys().chain(b.keys().filter(|key| !a.contains_key(key)))
+}
