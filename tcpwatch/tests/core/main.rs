@@ -7,5 +7,6 @@ mod growth;
 mod invariants;
 mod notation;
 mod properties;
+mod report;
 mod scenarios;
 mod trace;

@@ -1,0 +1,77 @@
+//! What must hold for the report of any recording.
+
+use proptest::prelude::*;
+use tcpwatch::report::{Report, diff, json};
+
+use super::{diff_text, story::play, text_of};
+use crate::properties::{rules, story};
+
+fn check(report: &Report) -> Result<(), TestCaseError> {
+    let buckets = &report.timeline.buckets;
+    let sum = |of: fn(&tcpwatch::report::model::Bucket) -> u64| buckets.iter().map(of).sum::<u64>();
+    let totals = &report.totals;
+    prop_assert_eq!(sum(|bucket| bucket.transitions), totals.transitions);
+    prop_assert_eq!(sum(|bucket| bucket.opened), totals.opened);
+    prop_assert_eq!(sum(|bucket| bucket.closed), totals.closed);
+    prop_assert_eq!(sum(|bucket| bucket.lost), report.gaps.lost);
+    prop_assert_eq!(sum(|bucket| bucket.findings), totals.findings);
+    prop_assert!(buckets.len() <= 240);
+    let last = buckets.last().unwrap();
+    let open: u64 = report.culprits.iter().map(|culprit| culprit.open).sum();
+    prop_assert_eq!(last.open, open);
+    if !report.timeline.states_uncertain {
+        prop_assert_eq!(&last.states, &totals.now);
+    }
+    let opened: u64 = report.culprits.iter().map(|culprit| culprit.opened).sum();
+    prop_assert_eq!(opened, totals.findings);
+    let ended = report.culprits.iter().flat_map(|culprit| &culprit.endings);
+    prop_assert_eq!(ended.map(|ending| ending.count).sum::<u64>(), totals.ended);
+    for culprit in &report.culprits {
+        prop_assert_eq!(culprit.open_by_bucket.len(), buckets.len());
+        prop_assert_eq!(culprit.open_by_bucket.last(), Some(&culprit.open));
+    }
+    let groups = &report.groups;
+    prop_assert_eq!(groups.iter().map(|group| group.opened).sum::<u64>(), totals.opened);
+    prop_assert_eq!(groups.iter().map(|group| group.closed).sum::<u64>(), totals.closed);
+    Ok(())
+}
+
+fn fits(text: &str, width: usize) -> Result<(), TestCaseError> {
+    for line in text.lines() {
+        prop_assert!(line.chars().count() <= width, "{} > {width}: {line}", line.chars().count());
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_report_adds_up(story in story(), watch: bool, looks: bool) {
+        let (report, summary) = play(&rules(watch), &story, looks);
+        prop_assert_eq!(report.totals.transitions, summary.transitions);
+        prop_assert_eq!(report.totals.findings, summary.findings());
+        check(&report)?;
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_page(a in story(), b in story(), looks: bool) {
+        let (a, _) = play(&rules(false), &a, looks);
+        let (b, _) = play(&rules(false), &b, looks);
+        for width in [40, 80, 120] {
+            fits(&text_of(&a, width), width)?;
+            fits(&diff_text(&a, &b, width), width)?;
+        }
+    }
+
+    #[test]
+    fn json_is_one_object_and_a_recording_does_not_differ_from_itself(story in story()) {
+        let (report, _) = play(&rules(false), &story, true);
+        let diff = diff::compare(&report, &report);
+        prop_assert!(!diff.worse);
+        for value in [serde_json::to_value(&report).unwrap(), serde_json::to_value(&diff).unwrap()] {
+            prop_assert!(value["type"] == "report" || value["type"] == "diff");
+        }
+        let mut out = Vec::new();
+        json::write(&mut out, &report).unwrap();
+        prop_assert_eq!(String::from_utf8(out).unwrap().lines().count(), 1);
+    }
+}
