@@ -258,7 +258,7 @@ pub struct Culprit {
     pub last: Option<Wall>,
     /// Open findings at the end of each bucket of the time line.
     pub open_by_bucket: Vec<u64>,
-    /// How fast it grew when that was last seen; `null` if it never did.
+    /// How fast it grew when that was last seen; `null` if that was never seen.
     pub growth: Option<Growth>,
     /// Its oldest, as it was last seen.
     pub example: Option<Example>,

@@ -16,8 +16,10 @@ const FEW: usize = 64;
 /// The histogram counts µs, up to about twelve days, to two digits.
 const LONGEST_US: u64 = 1 << 40;
 const DIGITS: u8 = 2;
-/// Standard deviations of a rank that chance does not exceed.
+/// Standard deviations of a rank that chance does not exceed,
 const BEYOND_CHANCE: f64 = 3.0;
+/// if there are enough for ranks to have a deviation: 101 for the 99th of 100, 4 for the median.
+const SMALLEST_VARIANCE: f64 = 0.99;
 
 /// Counts durations.
 #[derive(Clone, Debug, Default)]
@@ -118,9 +120,12 @@ impl Durations {
 fn ranks(count: u64, q: f64) -> (u64, Option<u64>, Option<u64>) {
     let n = count as f64;
     let rank = (n * q).ceil().clamp(1.0, n);
-    let spread = BEYOND_CHANCE * (n * q * (1.0 - q)).sqrt();
+    let variance = n * q * (1.0 - q);
+    let spread = BEYOND_CHANCE * variance.sqrt();
     let (low, high) = ((n * q - spread).floor(), (n * q + spread).ceil() + 1.0);
-    let within = |rank: f64| (rank >= 1.0 && rank <= n).then_some(rank as u64);
+    let within = |rank: f64| {
+        (variance >= SMALLEST_VARIANCE && rank >= 1.0 && rank <= n).then_some(rank as u64)
+    };
     (rank as u64, within(low), within(high))
 }
 

@@ -72,7 +72,7 @@ fn body(page: &mut Page, report: &Report, culprit: &Culprit) {
     }
     let per_column = per_column(culprit.open_by_bucket.len(), BLOCKS.min(page.width - INDENT));
     let blocks = blocks(&culprit.open_by_bucket, per_column, Joined::Max);
-    if !blocks.trim().is_empty() && culprit.open_by_bucket.len() > 1 {
+    if culprit.opened > 1 && !blocks.trim().is_empty() {
         page.line(Some(colour::BAD), &format!("{:INDENT$}{blocks}", ""));
     }
     if let (Some(first), Some(last)) = (culprit.first, culprit.last) {

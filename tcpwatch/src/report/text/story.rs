@@ -113,7 +113,7 @@ fn ended(culprit: &Culprit) -> String {
     match (ended, all) {
         (0, 1) => "it was still open at the end".to_owned(),
         (0, _) => "all were still open at the end".to_owned(),
-        (_, 1) => format!("it ended {how}"),
+        (_, 1) => format!("it has ended: {how}"),
         (ended, all) if ended >= all => format!("all have ended: {how}"),
         (ended, all) => format!("{} of {} {has} ended: {how}", grouped(ended), grouped(all)),
     }
