@@ -52,6 +52,10 @@ pub enum Command {
     Record(RecordArgs),
     /// Show a recording as if it happened now, with other thresholds and filters if you like
     Replay(ReplayArgs),
+    /// The postmortem of a recording: what happened, who leaked, how long everything took
+    Report(ReportArgs),
+    /// What changed from one recording to another, as before and after a deploy
+    Diff(DiffArgs),
     /// Say what a recording holds, and what of it is damaged
     Info(InfoArgs),
     /// Run a command and watch it and its descendants from their first socket
@@ -274,7 +278,7 @@ pub struct RecordArgs {
 /// Which recordings, and how to read them.
 #[derive(Args, Clone, Debug)]
 pub struct TraceArgs {
-    /// Trace files; those of one recording are put in order
+    /// Trace files, or directories of them; those of one recording are put in order
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Which sockets.
@@ -315,6 +319,52 @@ pub struct ReplayArgs {
     /// Go on when the file grows
     #[arg(short, long)]
     pub follow: bool,
+}
+
+/// Flags of `report`.
+#[derive(Args, Clone, Debug)]
+pub struct ReportArgs {
+    /// Which recordings.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// Show this many culprits and services
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+    /// JSON: one object per recording
+    #[arg(short, long)]
+    pub json: bool,
+    /// Exit 1 if there were findings
+    #[arg(long)]
+    pub fail_on_leak: bool,
+}
+
+/// Flags of `diff`.
+#[derive(Args, Clone, Debug)]
+pub struct DiffArgs {
+    /// The recording from before: a file, or a directory of its files
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The recording from after
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// A connection that stays in `CLOSE_WAIT` this long is a finding [default: as recorded]
+    #[arg(long, value_name = "TIME", value_parser = config::duration)]
+    pub linger: Option<std::time::Duration>,
+    /// Also report deliberate half-closes, where data still flows
+    #[arg(long)]
+    pub include_half_open: bool,
+    /// Show this many rows
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+    /// JSON: one object
+    #[arg(short, long)]
+    pub json: bool,
+    /// Exit 1 if there are new leaks, or more
+    #[arg(long)]
+    pub fail_on_leak: bool,
 }
 
 /// Flags of `info`.

@@ -47,6 +47,8 @@ pub fn run() -> ExitCode {
         Some(Command::Leaks(args)) => source::look::command(&args),
         Some(Command::Record(args)) => source::record::command(&args),
         Some(Command::Replay(args)) => source::replay::command(&args),
+        Some(Command::Report(args)) => report::command::report(&args),
+        Some(Command::Diff(args)) => report::command::diff(&args),
         Some(Command::Info(args)) => info::command(&args),
         Some(Command::Run(args)) => source::run::command(&args),
         Some(Command::States(args)) => source::states::command(&args),

@@ -69,15 +69,20 @@ pub fn sink(args: &OutputArgs, to: Destination) -> Result<Box<dyn Sink>> {
 
 fn style(args: &OutputArgs, out: &File) -> Style {
     let terminal = out.is_terminal();
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     Style {
-        colour: terminal && !no_colour && !dumb,
+        colour: colour(terminal),
         width: terminal.then(|| width(out)).flatten(),
         time: args.time,
         elapsed: args.timestamp,
         wide: args.wide,
     }
+}
+
+/// Whether to use colour.
+pub fn colour(terminal: bool) -> bool {
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    terminal && !no_colour && !dumb
 }
 
 /// Columns of standard output, or as many as there may be if it is not a terminal.

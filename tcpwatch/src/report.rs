@@ -6,6 +6,7 @@
 //! [`Report`] is plain data; `text`, `json` and `diff` only read it.
 
 mod collect;
+pub mod command;
 pub mod diff;
 pub mod json;
 pub mod model;

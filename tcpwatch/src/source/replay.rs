@@ -3,9 +3,15 @@
 //! The pipeline is the very same as live, and so are its sinks. What is missing in a file enters the
 //! pipeline as a gap, so nothing is concluded from what was not seen.
 
-use std::{cell::Cell, io, path::Path, time::Duration};
+use std::{
+    cell::Cell,
+    io::{self, IsTerminal as _},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     Outcome,
@@ -46,8 +52,64 @@ pub struct Play<'a> {
     pub follow: bool,
     /// When to stop before the end.
     pub stop: &'a mut Stop,
-    /// Takes what there is to say about the files: damage, what is missing.
-    pub say: &'a mut dyn FnMut(&str),
+    /// Who is told about the files.
+    pub notes: &'a mut dyn Notes,
+}
+
+/// Is told how reading goes.
+pub trait Notes {
+    /// Damage, and what is missing.
+    fn say(&mut self, line: &str);
+
+    /// So many bytes more were read.
+    fn read(&mut self, _bytes: u64) {}
+}
+
+/// Says it on standard error.
+pub struct OnStderr;
+
+impl Notes for OnStderr {
+    fn say(&mut self, line: &str) {
+        say(&format!("tcpwatch: {line}"));
+    }
+}
+
+/// The same, with a bar on a terminal that shows how much of the files has been read.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// For these recordings.
+    pub fn new(recordings: &[Recording]) -> Self {
+        let files = recordings.iter().flat_map(|recording| &recording.files);
+        let bytes =
+            files.filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.len()).sum();
+        let bar = if io::stderr().is_terminal() {
+            ProgressBar::new(bytes)
+        } else {
+            ProgressBar::hidden()
+        };
+        let style = "{wide_bar} {binary_bytes} of {binary_total_bytes}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+}
+
+impl Notes for Bar {
+    fn say(&mut self, line: &str) {
+        self.0.suspend(|| OnStderr.say(line));
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// `tcpwatch replay`.
@@ -68,7 +130,7 @@ pub fn command(args: &ReplayArgs) -> Outcome {
             speed: args.speed,
             follow: args.follow,
             stop: &mut stop,
-            say: &mut |line| say(&format!("tcpwatch: {line}")),
+            notes: &mut OnStderr,
         };
         let summary = play.run(recording, sink.as_mut())?;
         if args.output.csv {
@@ -188,11 +250,14 @@ impl Player<'_, '_> {
     }
 
     fn say(&mut self, line: &str) {
-        (self.play.say)(line);
+        self.play.notes.say(line);
     }
 
     fn file(&mut self, reader: &mut Reader, path: &Path) -> Result<Go> {
+        let mut position = 0;
         loop {
+            self.play.notes.read(reader.position() - position);
+            position = reader.position();
             match reader.next_block()? {
                 Next::Inputs(header) => {
                     if self.block(&header, reader.payload(), path)? == Go::Stop {

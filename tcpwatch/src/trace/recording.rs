@@ -1,6 +1,9 @@
 //! The files of a recording, in order, and the moments of it that people name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::{Timestamp as Wall, civil, tz::TimeZone};
@@ -42,7 +45,7 @@ pub struct Range {
 /// Sorts files into recordings: by host and boot, then by time.
 pub fn recordings(paths: &[PathBuf]) -> Result<Vec<Recording>> {
     let mut files = Vec::new();
-    for path in paths {
+    for path in &expand(paths)? {
         let meta = open(path)?.meta().cloned().unwrap_or_default();
         files.push((meta, path.clone()));
     }
@@ -65,6 +68,29 @@ pub fn recordings(paths: &[PathBuf]) -> Result<Vec<Recording>> {
     }
     recordings.sort_by_key(|recording| recording.meta.clock.real_ns);
     Ok(recordings)
+}
+
+/// A directory stands for the trace files in it.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).with_context(|| format!("read {}", path.display()))?;
+        let there = files.len();
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "tcpw") {
+                files.push(path);
+            }
+        }
+        if files.len() == there {
+            bail!("there is no trace file (*.tcpw) in {}", path.display());
+        }
+    }
+    Ok(files)
 }
 
 /// Opens a trace file; the message says which.

@@ -13,7 +13,7 @@ use tcpwatch::{
         time::{Nanos, Timestamp},
     },
     sink::json::JsonSink,
-    source::replay::Play,
+    source::replay::{Notes, Play},
     stop::Stop,
     trace::{
         meta::{Meta, RecordedRules},
@@ -31,8 +31,8 @@ fn story() -> Vec<Input> {
     for number in 0..6 {
         let (at, id, port) = (f64::from(number) * 1.5 + 0.2, number + 10, 5000 + number);
         let socket = format!("127.0.0.1:80 10.0.0.9:{port} owner=web[7]/fd inode=5");
-        lines.push(format!("{:.1} tcp #{id} LISTEN>SYN_RECV {socket}", at));
-        lines.push(format!("{:.1} tcp #{id} SYN_RECV>ESTABLISHED {socket}", at));
+        lines.push(format!("{at:.1} tcp #{id} LISTEN>SYN_RECV {socket}"));
+        lines.push(format!("{at:.1} tcp #{id} SYN_RECV>ESTABLISHED {socket}"));
         lines.push(format!("{:.1} tcp #{id} ESTABLISHED>CLOSE_WAIT {socket} unread=1", at + 0.3));
         if number != 1 {
             lines.push(format!("{:.1} tcp #{id} CLOSE_WAIT>LAST_ACK {socket} by=web[7]", at + 0.4));
@@ -92,20 +92,29 @@ struct Replayed {
     said: Vec<String>,
 }
 
+#[derive(Default)]
+struct Said(Vec<String>);
+
+impl Notes for Said {
+    fn say(&mut self, line: &str) {
+        self.0.push(line.to_owned());
+    }
+}
+
 fn replay(path: &Path, range: Range, stop: &mut Stop) -> anyhow::Result<Replayed> {
     let recordings = recording::recordings(&[path.to_owned()])?;
     let [recording] = &recordings[..] else { panic!("one recording") };
-    let (mut out, mut said) = (Vec::new(), Vec::new());
+    let (mut out, mut notes) = (Vec::new(), Said::default());
     let play = Play {
         rules: recording.meta.rules.rules(),
         range,
         speed: None,
         follow: false,
         stop,
-        say: &mut |line| said.push(line.to_owned()),
+        notes: &mut notes,
     };
     play.run(recording, &mut JsonSink::new(&mut out))?;
-    Ok(Replayed { out: String::from_utf8(out)?, said })
+    Ok(Replayed { out: String::from_utf8(out)?, said: notes.0 })
 }
 
 struct Trace {
@@ -192,7 +201,7 @@ fn a_removed_part_is_counted_exactly() {
     let whole = trace.bytes.clone();
     let entries = recording::open(&trace.path).unwrap().entries().unwrap();
     for pair in entries.windows(2) {
-        let (from, to) = (pair[0].offset as usize, pair[1].offset as usize);
+        let [from, to] = [0, 1].map(|n: usize| usize::try_from(pair[n].offset).unwrap());
         let bytes = [&whole[..from], &whole[to..]].concat();
         let replayed = trace.replay(&bytes).unwrap();
         let count =

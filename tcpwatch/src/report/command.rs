@@ -1,0 +1,126 @@
+//! `tcpwatch report` and `tcpwatch diff`: recordings through the pipeline, into a report.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::{Result, bail};
+use jiff::tz::TimeZone;
+
+use super::{Collector, Report, diff, json, text};
+use crate::{
+    Outcome,
+    cli::{DiffArgs, ReportArgs, TraceArgs},
+    exit::Exit,
+    output,
+    source::replay::{self, Bar, Play},
+    stop::Stop,
+    trace::recording::{self, Recording},
+};
+
+/// What a terminal of unknown width can show.
+const USUAL_WIDTH: usize = 100;
+
+/// `tcpwatch report`.
+pub fn report(args: &ReportArgs) -> Outcome {
+    let recordings = recording::recordings(&args.trace.files)?;
+    let mut stop = Stop::on_signal()?;
+    let mut reports = Vec::new();
+    {
+        let mut bar = Bar::new(&recordings);
+        for recording in &recordings {
+            reports.push(collect(&args.trace, recording, &mut stop, &mut bar)?);
+        }
+    }
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let style = style(args.top);
+    for (number, (recording, report)) in recordings.iter().zip(&reports).enumerate() {
+        if args.json {
+            json::write(&mut out, report)?;
+        } else {
+            if number > 0 {
+                writeln!(out)?;
+            }
+            writeln!(out, "{}", title(recording))?;
+            writeln!(out)?;
+            text::write(&mut out, report, &style)?;
+        }
+    }
+    out.flush()?;
+    let leaks = reports.iter().any(|report| report.culprits.iter().any(|c| c.leaks() > 0));
+    Ok(if args.fail_on_leak && leaks { Exit::Findings } else { Exit::Ok })
+}
+
+/// `tcpwatch diff`.
+pub fn diff(args: &DiffArgs) -> Outcome {
+    let trace = |path: &std::path::PathBuf| TraceArgs {
+        files: vec![path.clone()],
+        filter: args.filter.clone(),
+        linger: args.linger,
+        include_half_open: args.include_half_open,
+        from: None,
+        to: None,
+    };
+    let mut stop = Stop::on_signal()?;
+    let mut reports = Vec::new();
+    for path in [&args.before, &args.after] {
+        let trace = trace(path);
+        let recordings = recording::recordings(&trace.files)?;
+        let [recording] = &recordings[..] else {
+            bail!("{} holds {} recordings; compare one with one", path.display(), recordings.len());
+        };
+        let mut bar = Bar::new(&recordings);
+        reports.push((title(recording), collect(&trace, recording, &mut stop, &mut bar)?));
+    }
+    let [(before_title, before), (after_title, after)] = &reports[..] else {
+        bail!("two recordings are needed");
+    };
+    let changes = diff::compare(before, after);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        json::write(&mut out, &changes)?;
+    } else {
+        writeln!(out, "A  {before_title}\nB  {after_title}\n")?;
+        diff::text::write(&mut out, &changes, &style(args.top))?;
+    }
+    out.flush()?;
+    Ok(if args.fail_on_leak && changes.worse { Exit::Findings } else { Exit::Ok })
+}
+
+fn collect(
+    args: &TraceArgs,
+    recording: &Recording,
+    stop: &mut Stop,
+    bar: &mut Bar,
+) -> Result<Report> {
+    let rules = replay::rules(args, recording)?;
+    let mut collector = Collector::new(rules.linger);
+    let play = Play {
+        rules,
+        range: recording.range(args.from, args.to)?,
+        speed: None,
+        follow: false,
+        stop,
+        notes: bar,
+    };
+    play.run(recording, &mut collector)?;
+    Ok(collector.report())
+}
+
+fn title(recording: &Recording) -> String {
+    let meta = &recording.meta;
+    let file = recording.files.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let more = match recording.files.len() {
+        0 | 1 => String::new(),
+        files => format!(" and {} more", files - 1),
+    };
+    format!("{file}{more}: {}, Linux {}, by tcpwatch {}", meta.host, meta.kernel, meta.tool)
+}
+
+fn style(top: usize) -> text::Style {
+    let width = output::stdout_width();
+    text::Style {
+        width: if width == usize::MAX { USUAL_WIDTH } else { width },
+        colour: output::colour(io::stdout().is_terminal()),
+        top,
+        zone: TimeZone::system(),
+    }
+}
