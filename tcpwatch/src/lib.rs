@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod info;
+pub mod export;
 pub mod kernel;
 pub mod output;
 pub mod report;

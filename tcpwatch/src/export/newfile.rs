@@ -1,0 +1,127 @@
+//! A file that has its name only once it is complete.
+//!
+//! Query engines read whole directories, at any time: half a Parquet file would fail their
+//! queries. So it is written under a name that starts with a dot, which they leave out, and takes
+//! its own when it is on disk. What names the peers of a host is for its owner's eyes: mode 0600.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+const MODE: u32 = 0o600;
+
+/// Written under another name until [`NewFile::commit`]; removed if that is never called.
+#[derive(Debug)]
+pub struct NewFile {
+    file: File,
+    temporary: PathBuf,
+    /// `None` once it has its name.
+    name: Option<PathBuf>,
+}
+
+impl NewFile {
+    /// Begins a file that will be called `path`. One of that name stays until `commit`.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let Some(name) = path.file_name() else {
+            let message = format!("'{}' does not name a file", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(hidden);
+        let file = exclusive(&temporary).or_else(|error| {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            // Left over by a process that was killed and had our id.
+            fs::remove_file(&temporary)?;
+            exclusive(&temporary)
+        })?;
+        Ok(Self { file, temporary, name: Some(path.to_owned()) })
+    }
+
+    /// Gives the file its name, once its content is on disk.
+    pub fn commit(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        let Some(name) = self.name.take() else { return Ok(()) };
+        if let Err(error) = fs::rename(&self.temporary, &name) {
+            self.name = Some(name);
+            return Err(error);
+        }
+        let directory = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+/// Never follows a link that somebody put there.
+fn exclusive(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if self.name.is_some() {
+            // Nothing more can be done; the name starts with a dot and ends in `.tmp`.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn it_has_its_name_when_it_is_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.parquet");
+        let mut file = NewFile::create(&path).unwrap();
+        file.write_all(b"all").unwrap();
+        assert!(names(directory.path()).iter().all(|name| name.starts_with('.')));
+        file.commit().unwrap();
+        assert_eq!(names(directory.path()), ["a.parquet"]);
+        assert_eq!(fs::read(&path).unwrap(), b"all");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing_and_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.parquet");
+        fs::write(&path, "before").unwrap();
+        drop(NewFile::create(&path).unwrap());
+        assert_eq!(names(directory.path()), ["a.parquet"]);
+        assert_eq!(fs::read(&path).unwrap(), b"before");
+    }
+
+    #[test]
+    fn a_link_in_its_way_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, target) = (directory.path().join("a"), directory.path().join("target"));
+        let planted = directory.path().join(format!(".a.{}.tmp", std::process::id()));
+        std::os::unix::fs::symlink(&target, planted).unwrap();
+        NewFile::create(&path).unwrap().commit().unwrap();
+        assert!(!target.exists());
+    }
+}

@@ -1,0 +1,8 @@
+//! Exports: what the pipeline yields, written and read back.
+
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
+#[path = "../core/notation.rs"]
+mod notation;
+mod parquet;
+mod story;
