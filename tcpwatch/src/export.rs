@@ -7,3 +7,9 @@
 
 pub mod newfile;
 pub mod parquet;
+pub mod perfetto;
+
+/// A sink is complete when it has the summary.
+fn late() -> std::io::Error {
+    std::io::Error::other("a record came after the summary")
+}

@@ -73,7 +73,7 @@ impl<W: Write + Send> Sink for ParquetSink<W> {
             return self.file.take().map_or(Ok(()), |file| file.finish(summary.lost)?.flush());
         }
         match (row(clock, record, self.findings), &mut self.file) {
-            (Some(_), None) => Err(late()),
+            (Some(_), None) => Err(super::late()),
             (Some(row), Some(file)) => file.push(row),
             (None, _) => Ok(()),
         }
@@ -87,10 +87,6 @@ fn row(clock: &ClockMark, record: &Record<'_>, findings: bool) -> Option<Row> {
         Record::Finding(finding) if findings => Some(Row::finding(clock, finding)),
         Record::Finding(_) | Record::Culprit(_) | Record::Lost(_) | Record::Summary(_) => None,
     }
-}
-
-fn late() -> io::Error {
-    io::Error::other("a record came after the summary")
 }
 
 impl Origin {

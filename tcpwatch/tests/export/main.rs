@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod consumers;
+mod figures;
 #[path = "../core/notation.rs"]
 mod notation;
 mod parquet;
+mod perfetto;
 mod story;
+mod wire;
+mod workload;

@@ -54,7 +54,7 @@ pub(crate) fn meta() -> Meta {
         kernel: "6.12.95".to_owned(),
         machine: "x86_64".to_owned(),
         boot_id: "c1b2a3d4-0000-1111-2222-333344445555".to_owned(),
-        clock: notation::clock(Timestamp(0)).into(),
+        clock: notation::clock(Timestamp(250_000_000)).into(),
         ..Meta::default()
     }
 }

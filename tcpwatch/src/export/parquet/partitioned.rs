@@ -14,13 +14,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{columns::Origin, file::ParquetFile, late, row, row::Row};
+use super::{columns::Origin, file::ParquetFile, row, row::Row};
 use crate::{
     core::{
         record::{Record, Sink},
         time::{ClockMark, Timestamp},
     },
-    export::newfile::NewFile,
+    export::{late, newfile::NewFile},
     trace::meta::Meta,
 };
 

@@ -1,0 +1,164 @@
+//! Exports, read by the tools they are for: `check.py`.
+//!
+//! Run with `TCPWATCH_PYTHON` naming a Python that has duckdb, pyarrow, polars, pandas and perfetto:
+//! `TCPWATCH_PYTHON=… cargo test --test export -- --ignored consumers`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    path::Path,
+    process::Command,
+};
+
+use serde_json::json;
+use tcpwatch::{
+    core::{
+        finding::Verdict,
+        input::Input,
+        pipeline::Rules,
+        record::{Record, Sink},
+        time::ClockMark,
+    },
+    export::{
+        parquet::{ParquetSink, PartitionedSink},
+        perfetto::PerfettoSink,
+    },
+};
+
+use crate::{
+    notation,
+    story::{self, LEAK},
+    workload::Workload,
+};
+
+/// `type`, `old`, `new`, `verdict`.
+type Kind = (&'static str, Option<String>, String, Option<&'static str>);
+
+/// Counts what an export must contain.
+#[derive(Default)]
+struct Expected {
+    rows: u64,
+    counts: BTreeMap<Kind, u64>,
+    days: BTreeSet<String>,
+    sockets: BTreeSet<u64>,
+    findings: u64,
+    losses: u64,
+    lost: u64,
+}
+
+impl Sink for Expected {
+    fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
+        let (key, at, socket) = match record {
+            Record::Transition(t) => {
+                let key = ("transition", Some(t.old.to_string()), t.new.to_string(), None);
+                (key, t.at, t.socket)
+            }
+            Record::Finding(f) => {
+                self.findings += 1;
+                let verdict = f.verdict.map(Verdict::word);
+                (("finding", None, f.state.to_string(), verdict), f.at, f.socket)
+            }
+            Record::Lost(lost) => {
+                self.losses += 1;
+                self.lost = lost.total;
+                return Ok(());
+            }
+            Record::Culprit(_) | Record::Summary(_) => return Ok(()),
+        };
+        self.rows += 1;
+        *self.counts.entry(key).or_default() += 1;
+        self.sockets.extend(socket.id.map(|id| id.0));
+        let wall = jiff::Timestamp::from_nanosecond(clock.wall_ns(at).into()).unwrap();
+        self.days.insert(wall.strftime("%Y-%m-%d").to_string());
+        Ok(())
+    }
+}
+
+/// The story of a leak, then a busy host until after midnight.
+fn inputs() -> (Rules, Vec<Input>) {
+    let (rules, mut inputs) = story::parse(LEAK);
+    let midnight = notation::time("86400");
+    inputs.push(notation::input("86390 clock"));
+    let busy = Workload::new().take(200_000).map(|mut transition| {
+        let later = midnight.0 - 2_000_000_000;
+        transition.at.0 += later;
+        transition.entered =
+            transition.entered.map(|at| tcpwatch::core::time::Timestamp(at.0 + later));
+        transition.socket.born =
+            transition.socket.born.map(|at| tcpwatch::core::time::Timestamp(at.0 + later));
+        transition.socket.id =
+            transition.socket.id.map(|id| tcpwatch::core::socket::SocketId(id.0 + 1_000));
+        Input::Transition(transition)
+    });
+    inputs.extend(busy);
+    // Findings that no pass confirms.
+    inputs.push(notation::input("86499 clock"));
+    inputs.push(notation::input("86500 failed"));
+    (rules, inputs)
+}
+
+fn export(directory: &Path) -> Expected {
+    let meta = story::meta();
+    let file = |name: &str| File::create(directory.join(name)).unwrap();
+    let sinks: [(Box<dyn Sink>, Box<dyn Sink>); 3] = [
+        (
+            Box::new(ParquetSink::new(file("single.parquet"), &meta, true).unwrap()),
+            Box::new(ParquetSink::new(file("empty.parquet"), &meta, true).unwrap()),
+        ),
+        (
+            Box::new(PartitionedSink::new(&directory.join("partitioned"), &meta, true).unwrap()),
+            Box::new(
+                PartitionedSink::new(&directory.join("empty-partitioned"), &meta, true).unwrap(),
+            ),
+        ),
+        (
+            Box::new(PerfettoSink::new(file("timeline.pftrace"), &meta).unwrap()),
+            Box::new(PerfettoSink::new(file("empty.pftrace"), &meta).unwrap()),
+        ),
+    ];
+    for (mut full, mut empty) in sinks {
+        let (rules, inputs) = inputs();
+        story::run(rules.clone(), inputs, &mut *full);
+        story::run(rules, Vec::new(), &mut *empty);
+    }
+    let mut expected = Expected::default();
+    let (rules, inputs) = inputs();
+    story::run(rules, inputs, &mut expected);
+    expected
+}
+
+#[test]
+#[ignore = "needs a Python with duckdb, pyarrow, polars, pandas and perfetto: TCPWATCH_PYTHON"]
+fn consumers_read_what_was_exported() {
+    let python = std::env::var("TCPWATCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let directory = tempfile::tempdir().unwrap();
+    let expected = export(directory.path());
+    assert!(expected.findings > 3 && expected.days.len() == 2);
+    let counts: Vec<_> = expected
+        .counts
+        .iter()
+        .map(|((kind, old, new, verdict), rows)| {
+            json!({ "type": kind, "old": old, "new": new, "verdict": verdict, "rows": rows })
+        })
+        .collect();
+    let json = json!({
+        "rows": expected.rows,
+        "host": story::meta().host,
+        "boot_id": story::meta().boot_id,
+        "lost": expected.lost,
+        "days": expected.days,
+        "counts": counts,
+        "timeline": {
+            "sockets": expected.sockets.len(),
+            "findings": expected.findings,
+            "lost_events": expected.losses,
+        },
+    });
+    std::fs::write(directory.path().join("expected.json"), json.to_string()).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export/check.py");
+    let output = Command::new(python).arg(script).arg(directory.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+}
