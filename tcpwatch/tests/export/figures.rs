@@ -1,7 +1,8 @@
 //! What an export costs: one format per process, so that its peak memory is its own.
 //!
 //! `TCPWATCH_FORMAT=parquet cargo test --release --test export -- --ignored figures --nocapture`;
-//! the format `none` is what making the records costs, to be taken off.
+//! the format `none` is what making the records costs, to be taken off;
+//! `perfetto-hostile` never says whose a socket is, and none ends.
 
 use std::{
     fs::{self, File},
@@ -11,7 +12,10 @@ use std::{
 
 use tcpwatch::{
     core::{
+        input::Transition,
         record::{Record, Sink, Summary},
+        socket::SocketId,
+        state::State,
         time::{ClockMark, Timestamp},
     },
     export::{
@@ -29,6 +33,14 @@ impl Sink for Nothing {
     fn record(&mut self, _: &ClockMark, _: &Record<'_>) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A change of another socket each time, of which nobody says whose it is and that never ends.
+fn hostile(mut transition: Transition, number: u64) -> Transition {
+    transition.socket.id = Some(SocketId(number));
+    transition.socket.owner = None;
+    transition.new = State::CloseWait;
+    transition
 }
 
 fn size(path: &std::path::Path) -> u64 {
@@ -56,13 +68,15 @@ fn figures() {
         "jsonl" => Box::new(JsonSink::new(file())),
         "parquet" => Box::new(ParquetSink::new(file(), &meta, true).unwrap()),
         "partitioned" => Box::new(PartitionedSink::new(&path, &meta, true).unwrap()),
-        "perfetto" => Box::new(PerfettoSink::new(file(), &meta).unwrap()),
+        "perfetto" | "perfetto-hostile" => Box::new(PerfettoSink::new(file(), &meta).unwrap()),
         other => panic!("no format {other}"),
     };
     let clock = notation::clock(Timestamp(0));
     let begin = Instant::now();
     let mut at = Timestamp(0);
-    for transition in Workload::new().take(rows) {
+    for (transition, number) in Workload::new().take(rows).zip(1..) {
+        let transition =
+            if format == "perfetto-hostile" { hostile(transition, number) } else { transition };
         at = transition.at;
         sink.record(&clock, &Record::Transition(&transition)).unwrap();
     }

@@ -212,6 +212,40 @@ fn an_owner_that_is_never_known_is_nobody() {
 }
 
 #[test]
+fn no_socket_waits_for_ever_for_its_owner() {
+    let change = |n: usize| {
+        let (old, new) = [("CLOSE", "LISTEN"), ("LISTEN", "CLOSE_WAIT")][n % 2];
+        format!("{n} tcp #2 {old}>{new} 127.0.0.1:80 10.0.0.9:5000 owner=master[7]/listener\n")
+    };
+    let known = "50 tcp #2 CLOSE_WAIT>LAST_ACK 127.0.0.1:80 10.0.0.9:5000 owner=worker[9]/fd";
+    let timeline = Timeline::of(&((1..40).map(change).collect::<String>() + known));
+    assert!(timeline.lines("worker").is_empty(), "tracks cannot be moved");
+    let left = timeline.events().filter(|&(at, event)| at == 50_000_000_000 && event.kind == END);
+    let owners: Vec<_> = left.filter_map(|(_, event)| timeline.note(event, "owner")).collect();
+    assert_eq!(owners, ["worker[9] (fd)"]);
+}
+
+#[test]
+fn transitions_that_come_after_their_finding_are_in_order() {
+    let (rules, inputs) = story::parse(
+        "rules linger=10s pid=9
+1 tcp #2 SYN_RECV>ESTABLISHED 127.0.0.1:80 10.0.0.9:5000 owner=master[7]/listener entered=1 inode=5
+2 tcp #2 ESTABLISHED>CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 owner=master[7]/listener entered=1 inode=5 unread=1
+12.5 pass lingering
+12.5 see #2 CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 holder=worker[9]:4 unread=1 inode=5
+12.5 end",
+    );
+    let timeline = Timeline::of_inputs(rules, inputs);
+    let lines: Vec<_> = timeline.lines("worker[9] / ");
+    let words: Vec<_> = lines.iter().filter_map(|line| line.rsplit(": ").next()).collect();
+    assert_eq!(
+        words,
+        ["+SYN_RECV", "-", "+ESTABLISHED", "-", "+CLOSE_WAIT", "!not-reading", "-"],
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn a_gap_in_a_path_is_closed_where_the_kernel_says() {
     let timeline = Timeline::of(
         "1 tcp #2 SYN_SENT>ESTABLISHED 127.0.0.1:80 10.0.0.9:5000 owner=app[8]/connect entered=0.5

@@ -8,6 +8,8 @@ const VERDICTS: u64 = 100;
 const UNCONFIRMED: u64 = 99;
 const LOST: u64 = 98;
 const UNSHOWN: u64 = 97;
+/// Notes on a slice.
+const USUAL: usize = 12;
 
 /// Name of an event.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +161,9 @@ impl Notes {
     }
 
     fn add(&mut self, key: Key, value: Value) -> &mut Self {
+        if self.0.is_empty() {
+            self.0.reserve(USUAL);
+        }
         self.0.push(DebugAnnotation { name_iid: Some(key.iid()), value: Some(value) });
         self
     }
