@@ -18,10 +18,11 @@
 //!
 //! # Memory
 //!
-//! Packets are written as records come. Kept are: per open socket about 80 bytes, of at most a
+//! Packets are written as records come. Kept are: per open socket about 110 bytes, of at most a
 //! million sockets (records of others are counted, and the trace says so); transitions and
 //! findings of sockets whose owner is not certain yet, at most 16 of one and 262,144 in all, about
-//! 350 bytes each; 131,072 closed sockets and as many processes, about 30 bytes each.
+//! 400 bytes each; 131,072 closed sockets and as many processes, about 40 bytes each. With
+//! everything full that is about 260 MB.
 
 mod counts;
 mod drawing;

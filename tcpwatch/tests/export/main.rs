@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod any;
 mod consumers;
 mod figures;
 #[path = "../core/notation.rs"]

@@ -18,8 +18,8 @@ const END: i32 = 2;
 const INSTANT: i32 = 3;
 const COUNTER: i32 = 4;
 
-/// A trace as a person sees it: `process / track: slices and instants`.
-struct Timeline {
+/// A trace as a person sees it. To make one is to check it.
+pub(crate) struct Timeline {
     packets: Vec<Packet>,
     names: BTreeMap<u64, String>,
     keys: BTreeMap<u64, String>,
@@ -31,7 +31,7 @@ impl Timeline {
         Self::of_inputs(rules, inputs)
     }
 
-    fn of_inputs(rules: tcpwatch::core::pipeline::Rules, inputs: Vec<Input>) -> Self {
+    pub(crate) fn of_inputs(rules: tcpwatch::core::pipeline::Rules, inputs: Vec<Input>) -> Self {
         let out = Shared::default();
         let mut sink = PerfettoSink::new(out.clone(), &story::meta()).unwrap();
         story::run(rules, inputs, &mut sink);

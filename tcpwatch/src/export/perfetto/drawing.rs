@@ -82,7 +82,7 @@ pub(super) struct Drawn {
     pub(super) track: u64,
     current: Option<State>,
     /// Nothing is drawn before what is drawn already.
-    last: Timestamp,
+    pub(super) last: Timestamp,
     /// Only findings tell of it, so they make its slice.
     only_findings: bool,
 }
@@ -173,6 +173,14 @@ impl Drawn {
             out.end(self.track, at, Notes::default())?;
         }
         Ok(())
+    }
+
+    /// Nothing more comes. Something is still open only where records came out of order.
+    pub(super) fn close<W: Write>(&mut self, out: &mut Packets<W>) -> io::Result<()> {
+        match self.current.take() {
+            Some(_) => out.end(self.track, self.last, Notes::default()),
+            None => Ok(()),
+        }
     }
 
     /// The recording is over and the socket is not.

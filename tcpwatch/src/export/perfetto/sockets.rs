@@ -38,7 +38,8 @@ pub(super) struct Sockets {
     started: Timestamp,
     open: FxHashMap<SocketId, Tracked>,
     waiting: usize,
-    closed: Recent<SocketId, u64>,
+    /// Their tracks, and until when those are drawn.
+    closed: Recent<SocketId, (u64, Timestamp)>,
     owners: Owners,
     /// Records of sockets that were not followed because there were so many.
     pub(super) unshown: u64,
@@ -105,9 +106,12 @@ impl Sockets {
         note: Note,
     ) -> io::Result<()> {
         if !self.open.contains_key(&id)
-            && let Some(track) = self.closed.get(id)
+            && let Some((track, last)) = self.closed.get(id)
         {
-            return note.draw(out, track, note.at);
+            // A finding bears the time of its deadline, which may be before the end.
+            let at = note.at.max(last);
+            self.closed.insert(id, (track, at));
+            return note.draw(out, track, at);
         }
         let Some(mut tracked) = self.take(id) else { return Ok(()) };
         let over = tracked.state.is_none() && note.status == Status::Ended;
@@ -176,7 +180,10 @@ impl Sockets {
             place => place,
         };
         match place {
-            Place::Drawn(drawn) if over => self.closed.insert(id, drawn.track),
+            Place::Drawn(mut drawn) if over => {
+                drawn.close(out)?;
+                self.closed.insert(id, (drawn.track, drawn.last));
+            }
             place => {
                 self.open.insert(id, Tracked { state, place });
             }
