@@ -12,11 +12,11 @@
 //!
 //! The plain ones, because the same file is to be read everywhere without a setting:
 //!
-//! - `ts` is `TIMESTAMP(MICROS, UTC)`. Spark refuses a file with `TIMESTAMP(NANOS)` unless told
-//!   to read it as a number (SPARK-40819), Hive's and Athena's readers end at microseconds, too.
+//! - `ts` is `TIMESTAMP(MICROS, UTC)`. Spark, 4.3 included, refuses a file with `TIMESTAMP(NANOS)`
+//!   unless told to read it as a number (SPARK-40819), and its own times end at microseconds.
 //!   `mono_ns` has the nanoseconds: it orders and measures, `ts` places in wall time.
-//! - Whole numbers are `INT64`, signed. Unsigned 64 bits become `DECIMAL(20,0)` in Spark (an error
-//!   before 3.2) and are no type of Trino, Athena or Hive. Numbers that only name something
+//! - Whole numbers are `INT64`, signed. Unsigned 64 bits become `DECIMAL(20,0)` in Spark, and SQL
+//!   engines such as Trino have no unsigned type. Numbers that only name something
 //!   (`socket`, `cookie`, `cgroup`) keep their 64 bits; the kernel counts them from 1.
 //! - Text is UTF-8 with a dictionary, flags are `BOOLEAN`. All but `ts` may be null.
 //! - zstd, data pages of version 1, `DELTA_BINARY_PACKED` for times and ids (Spark reads it fast

@@ -2,7 +2,8 @@
 
     python check.py DIRECTORY
 
-needs duckdb, pyarrow, polars, pandas and perfetto from PyPI. DIRECTORY holds `single.parquet`,
+needs duckdb, pyarrow, polars, pandas and perfetto from PyPI; with chdb, ClickHouse is asked, too.
+DIRECTORY holds `single.parquet`,
 `empty.parquet`, `partitioned/`, `empty-partitioned/`, `timeline.pftrace`, `empty.pftrace` and
 `expected.json`, as `tests/export/consumers.rs` writes them:
 
@@ -23,6 +24,11 @@ import pyarrow
 import pyarrow.dataset
 import pyarrow.parquet
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
+
+try:
+    import chdb
+except ImportError:
+    chdb = None
 
 KEYS = ["type", "old", "new", "verdict"]
 FLAGS = {"uncertain", "linger_at_least"}
@@ -116,6 +122,15 @@ def with_pandas(path, expected):
     same(f"pandas counts {path.name}", tally(rows), tally(expected["tally"]))
 
 
+def with_clickhouse(path, expected):
+    if chdb is None:
+        return print(f"not checked: ClickHouse reads {path.name}, there is no chdb")
+    query = f"SELECT {', '.join(KEYS)}, count() FROM file('{path}', Parquet) GROUP BY ALL"
+    said = str(chdb.query(query, "JSONCompactEachRow"))
+    rows = [json.loads(line) for line in said.splitlines()]
+    same(f"ClickHouse counts {path.name}", tally(rows), tally(expected["tally"]))
+
+
 def layout(path, expected):
     file = pyarrow.parquet.ParquetFile(path)
     meta = file.metadata
@@ -148,6 +163,7 @@ def parquet(directory, expected):
         with_polars(path, want, partitioned)
         with_pandas(path, want)
         if not partitioned:
+            with_clickhouse(path, want)
             layout(path, want)
     files = sorted((directory / "partitioned").rglob("*"))
     same("days", sorted({f.parent.name.removeprefix("date=") for f in files if f.is_file()}), expected["days"])

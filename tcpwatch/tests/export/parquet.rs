@@ -209,6 +209,16 @@ fn a_run_that_fails_leaves_no_file() {
     assert_eq!(entries(&directory.path().join("host=web%2F1%20%C3%A4/date=2026-01-01")), 0);
 }
 
+#[test]
+fn a_full_disk_is_told_as_such() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut sink = ParquetSink::new(full, &story::meta(), true).unwrap();
+    let summary = tcpwatch::core::record::Summary::default();
+    let record = tcpwatch::core::record::Record::Summary(&summary);
+    let error = sink.record(&notation::clock(summary.at), &record).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+}
+
 /// Everything in a directory, hidden or not.
 fn entries(directory: &Path) -> usize {
     std::fs::read_dir(directory).unwrap().count()

@@ -77,6 +77,8 @@ impl<W: Write + Send> ParquetFile<W> {
         }
         let lost = KeyValue::new("tcpwatch.lost".to_owned(), lost.to_string());
         self.writer.append_key_value_metadata(lost);
+        // `into_inner` forgets what kind of error the writer had.
+        self.writer.flush()?;
         self.writer.into_inner().map_err(io_error)
     }
 

@@ -3,7 +3,8 @@
 //! `OUT/host=<host>/date=YYYY-MM-DD/part-<recording>-<file>-<n>.parquet`: engines take `host` and
 //! `date` from the path and leave out directories that a query does not need. `date` is the UTC
 //! day of `ts`. Names of host and recording are percent-encoded: a recording may come from
-//! somebody else. `<file>` is the recording's file that was exported (from 1), so that exporting
+//! somebody else. A host's name of letters, digits, `.`, `_` and `-` stays as it is; `ClickHouse` shows
+//! others encoded. `<file>` is the recording's file that was exported (from 1), so that exporting
 //! a recording's files one by one, or one of them again, neither loses nor doubles rows.
 //! A recording without rows yields one file without rows, so that the table has its columns.
 
