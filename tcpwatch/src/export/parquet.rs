@@ -17,13 +17,14 @@
 //!   `mono_ns` has the nanoseconds: it orders and measures, `ts` places in wall time.
 //! - Whole numbers are `INT64`, signed. Unsigned 64 bits become `DECIMAL(20,0)` in Spark, and SQL
 //!   engines such as Trino have no unsigned type. Numbers that only name something
-//!   (`socket`, `cookie`, `cgroup`) keep their 64 bits; the kernel counts them from 1.
+//!   (`socket`, `cookie`, `cgroup`) keep their 64 bits; they are counted up, so none is negative.
 //! - Text is UTF-8 with a dictionary, flags are `BOOLEAN`. All but `ts` may be null.
 //! - zstd, data pages of version 1, `DELTA_BINARY_PACKED` for times and ids (Spark reads it fast
 //!   from 3.3 on); statistics per page and row group.
 //!
-//! `socket` is unique within a `recording`, `mono_ns` compares within a `boot_id`. The metadata has `tcpwatch.tool`, `.recording`, `.host`, `.kernel`,
-//! `.machine`, `.boot_id` and `.lost`, the number of transitions that never reached us.
+//! `socket` is unique within a `recording`, `mono_ns` compares within a `boot_id`. The metadata
+//! has `tcpwatch.tool`, `.recording`, `.host`, `.kernel`, `.machine`, `.boot_id` and `.lost`, the
+//! number of transitions that never reached us.
 //!
 //! # Memory
 //!
