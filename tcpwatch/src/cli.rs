@@ -56,6 +56,8 @@ pub enum Command {
     Report(ReportArgs),
     /// What changed from one recording to another, as before and after a deploy
     Diff(DiffArgs),
+    /// Turn a recording into a table for query engines or a timeline for the Perfetto UI
+    Export(ExportArgs),
     /// Say what a recording holds, and what of it is damaged
     Info(InfoArgs),
     /// Run a command and watch it and its descendants from their first socket
@@ -294,8 +296,8 @@ pub struct TraceArgs {
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = config::moment)]
     pub from: Option<crate::trace::recording::Moment>,
     /// End here
-    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = config::moment)]
-    pub to: Option<crate::trace::recording::Moment>,
+    #[arg(long = "until", value_name = "WHEN", allow_hyphen_values = true, value_parser = config::moment)]
+    pub until: Option<crate::trace::recording::Moment>,
 }
 
 /// Flags of `replay`.
@@ -365,6 +367,39 @@ pub struct DiffArgs {
     /// Exit 1 if there are new leaks, or more
     #[arg(long)]
     pub fail_on_leak: bool,
+}
+
+/// Flags of `export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// Which recordings.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// Into what
+    #[arg(long, value_enum)]
+    pub to: Format,
+    /// The file to write, or with --partition the directory; - is standard output
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Findings, too (a timeline has them anyway)
+    #[arg(long)]
+    pub findings: bool,
+    /// Parquet in OUT/host=…/date=…/, as query engines expect the data of many hosts
+    #[arg(long)]
+    pub partition: bool,
+}
+
+/// What `export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// JSON lines, as `replay -j` shows them
+    Jsonl,
+    /// CSV, as `replay -s` shows it
+    Csv,
+    /// Parquet, for DuckDB, pandas, polars, ClickHouse, Trino and Spark
+    Parquet,
+    /// A timeline for the Perfetto UI
+    Perfetto,
 }
 
 /// Flags of `info`.

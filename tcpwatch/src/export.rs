@@ -5,6 +5,7 @@
 //! Memory is bounded whatever the length of the recording; each module says by what. An exporter
 //! concludes nothing of its own and reads no clock.
 
+pub mod command;
 pub mod newfile;
 pub mod parquet;
 pub mod perfetto;

@@ -15,8 +15,8 @@ pub mod demo;
 pub mod doctor;
 pub mod exit;
 pub mod explain;
-pub mod info;
 pub mod export;
+pub mod info;
 pub mod kernel;
 pub mod output;
 pub mod report;
@@ -50,6 +50,7 @@ pub fn run() -> ExitCode {
         Some(Command::Replay(args)) => source::replay::command(&args),
         Some(Command::Report(args)) => report::command::report(&args),
         Some(Command::Diff(args)) => report::command::diff(&args),
+        Some(Command::Export(args)) => export::command::command(&args),
         Some(Command::Info(args)) => info::command(&args),
         Some(Command::Run(args)) => source::run::command(&args),
         Some(Command::States(args)) => source::states::command(&args),

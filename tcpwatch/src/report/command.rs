@@ -57,7 +57,7 @@ pub fn diff(args: &DiffArgs) -> Outcome {
         linger: args.linger,
         include_half_open: args.include_half_open,
         from: None,
-        to: None,
+        until: None,
     };
     let mut stop = Stop::on_signal()?;
     let mut reports = Vec::new();
@@ -95,10 +95,11 @@ fn collect(
     let mut collector = Collector::new(rules.linger);
     let play = Play {
         rules,
-        range: recording.range(args.from, args.to)?,
+        range: recording.range(args.from, args.until)?,
         speed: None,
         follow: false,
         stop,
+        partial: false,
         notes: bar,
     };
     play.run(recording, &mut collector)?;

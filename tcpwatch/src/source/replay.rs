@@ -52,6 +52,8 @@ pub struct Play<'a> {
     pub follow: bool,
     /// When to stop before the end.
     pub stop: &'a mut Stop,
+    /// What was read by then counts; if not, to be stopped is an error.
+    pub partial: bool,
     /// Who is told about the files.
     pub notes: &'a mut dyn Notes,
 }
@@ -126,10 +128,11 @@ pub fn command(args: &ReplayArgs) -> Outcome {
         rules.findings_only |= args.findings;
         let play = Play {
             rules,
-            range: recording.range(args.trace.from, args.trace.to)?,
+            range: recording.range(args.trace.from, args.trace.until)?,
             speed: args.speed,
             follow: args.follow,
             stop: &mut stop,
+            partial: true,
             notes: &mut OnStderr,
         };
         let summary = play.run(recording, sink.as_mut())?;
@@ -171,7 +174,9 @@ impl Play<'_> {
             gap: false,
             unknown: 0,
         };
-        player.play(recording)?;
+        if player.play(recording)? == Go::Stop && !player.play.partial {
+            bail!("stopped before the end of the recording; nothing is shown of it");
+        }
         player.do_without_pass()?;
         Ok(player.pipeline.finish()?)
     }
@@ -217,7 +222,7 @@ struct Player<'a, 's> {
 }
 
 impl Player<'_, '_> {
-    fn play(&mut self, recording: &Recording) -> Result<()> {
+    fn play(&mut self, recording: &Recording) -> Result<Go> {
         let (first, place) = match self.play.range.from {
             Some(from) => recording.place(from)?,
             None => (0, None),
@@ -225,13 +230,14 @@ impl Player<'_, '_> {
         // The first file of a recording has nothing before it.
         self.before = (place.is_none() && recording.meta.sequence == 1).then_some(0);
         let mut files = recording.files.clone();
-        let mut number = first;
+        let (mut number, mut go) = (first, Go::On);
         while let Some(path) = files.get(number).cloned() {
             let mut reader = recording::open(&path)?;
             if let Some(entry) = place.filter(|_| number == first) {
                 reader.go_to(&entry);
             }
-            if self.file(&mut reader, &path)? == Go::Stop {
+            go = self.file(&mut reader, &path)?;
+            if go == Go::Stop {
                 break;
             }
             number += 1;
@@ -246,7 +252,9 @@ impl Player<'_, '_> {
             let unknown = self.unknown;
             self.say(&format!("{unknown} records were passed over: a newer tcpwatch wrote them"));
         }
-        self.close_gap(self.pipeline.now(), None)
+        self.close_gap(self.pipeline.now(), None)?;
+        // The end of the part that is asked for is no reason to complain.
+        Ok(if self.play.stop.is_wanted() { go } else { Go::On })
     }
 
     fn say(&mut self, line: &str) {

@@ -111,6 +111,7 @@ fn replay(path: &Path, range: Range, stop: &mut Stop) -> anyhow::Result<Replayed
         speed: None,
         follow: false,
         stop,
+        partial: false,
         notes: &mut notes,
     };
     play.run(recording, &mut JsonSink::new(&mut out))?;

@@ -1,0 +1,129 @@
+//! `tcpwatch export`: a recording through the pipeline, into a file for other tools.
+
+use std::{
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    newfile::NewFile,
+    parquet::{ParquetSink, PartitionedSink},
+    perfetto::PerfettoSink,
+};
+use crate::{
+    Outcome,
+    cli::{ExportArgs, Format},
+    core::{
+        record::{Record, Sink},
+        time::ClockMark,
+    },
+    exit::Exit,
+    sink::{csv::CsvSink, json::JsonSink},
+    source::replay::{self, Bar, Play},
+    stop::Stop,
+    trace::recording::{self, Recording},
+};
+
+const BUFFER: usize = 1 << 18;
+
+/// `tcpwatch export`.
+pub fn command(args: &ExportArgs) -> Outcome {
+    if args.partition && args.to != Format::Parquet {
+        bail!("--partition needs --to parquet");
+    }
+    let recordings = recording::recordings(&args.trace.files)?;
+    let (first, more) = recordings.split_first().context("no recording")?;
+    let mut stop = Stop::on_signal()?;
+    let mut bar = Bar::new(&recordings);
+    if args.partition {
+        for recording in &recordings {
+            let mut sink = PartitionedSink::new(&args.output, &recording.meta, args.findings)
+                .with_context(|| format!("write to {}", args.output.display()))?;
+            run(args, recording, &mut sink, &mut stop, &mut bar)?;
+        }
+        return Ok(Exit::Ok);
+    }
+    if !more.is_empty() {
+        bail!(
+            "these are {} recordings, and one file takes one: export each, or use --to parquet --partition",
+            recordings.len()
+        );
+    }
+    if args.output == Path::new("-") {
+        let out = BufWriter::with_capacity(BUFFER, io::stdout());
+        write(args, first, out, &mut stop, &mut bar)?;
+    } else {
+        let name = || format!("write {}", args.output.display());
+        let mut file = NewFile::create(&args.output).with_context(name)?;
+        let out = BufWriter::with_capacity(BUFFER, &mut file);
+        write(args, first, out, &mut stop, &mut bar).with_context(name)?;
+        file.commit().with_context(name)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn write(
+    args: &ExportArgs,
+    recording: &Recording,
+    out: impl Write + Send,
+    stop: &mut Stop,
+    bar: &mut Bar,
+) -> Result<()> {
+    let meta = &recording.meta;
+    match args.to {
+        Format::Jsonl => {
+            let mut sink = Chosen { sink: JsonSink::new(out), findings: args.findings };
+            run(args, recording, &mut sink, stop, bar)
+        }
+        Format::Csv => {
+            let mut sink = Chosen { sink: CsvSink::new(out), findings: args.findings };
+            run(args, recording, &mut sink, stop, bar)
+        }
+        Format::Parquet => {
+            let mut sink = ParquetSink::new(out, meta, args.findings)?;
+            run(args, recording, &mut sink, stop, bar)
+        }
+        Format::Perfetto => run(args, recording, &mut PerfettoSink::new(out, meta)?, stop, bar),
+    }
+}
+
+fn run(
+    args: &ExportArgs,
+    recording: &Recording,
+    sink: &mut dyn Sink,
+    stop: &mut Stop,
+    bar: &mut Bar,
+) -> Result<()> {
+    let play = Play {
+        rules: replay::rules(&args.trace, recording)?,
+        range: recording.range(args.trace.from, args.trace.until)?,
+        speed: None,
+        follow: false,
+        stop,
+        partial: false,
+        notes: bar,
+    };
+    play.run(recording, sink)?;
+    Ok(())
+}
+
+/// Leaves out findings that were not asked for.
+struct Chosen<S> {
+    sink: S,
+    findings: bool,
+}
+
+impl<S: Sink> Sink for Chosen<S> {
+    fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
+        match record {
+            Record::Finding(_) | Record::Culprit(_) if !self.findings => Ok(()),
+            _ => self.sink.record(clock, record),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
