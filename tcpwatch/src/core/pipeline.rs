@@ -268,24 +268,28 @@ impl<'a> Pipeline<'a> {
     }
 
     fn transition(&mut self, mut transition: Transition) -> io::Result<()> {
-        let recorded = transition;
         if let (Some((_, Scope::Everything)), Some(id)) = (self.pass, transition.socket.id) {
             self.alive.insert(id);
         }
-        transition.socket.owner = self.listeners.settle(&transition.socket);
-        self.listeners.apply(&recorded);
+        let owner = self.listeners.settle(&transition.socket);
+        self.listeners.apply(&transition);
         // A watched process that called listen stands for what comes in through its listener.
-        if is_inherited_by_watched(&self.rules.filter, &recorded.socket) {
+        if is_inherited_by_watched(&self.rules.filter, &transition.socket) {
             transition.socket.watched = true;
         }
+        transition.socket.owner = owner;
         let finding = if self.rules.filter.accepts(&transition.socket, transition.new) {
             self.lingering.apply(&transition)
         } else {
             None
         };
         if !self.rules.findings_only && self.rules.filter.accepts_transition(&transition) {
-            let ready = self.settler.push(&self.rules.filter, transition);
-            self.show_transitions(ready)?;
+            if self.rules.filter.watches_all() {
+                self.show_transition(&mut transition)?;
+            } else {
+                let ready = self.settler.push(&self.rules.filter, transition);
+                self.show_transitions(ready)?;
+            }
         }
         if transition.new == State::Close
             && let Some(id) = transition.socket.id
@@ -296,15 +300,16 @@ impl<'a> Pipeline<'a> {
     }
 
     fn show_transitions(&mut self, transitions: Vec<Transition>) -> io::Result<()> {
-        for mut transition in transitions {
-            transition.socket.uncertain = self.table.has_gap(&transition);
-            self.totals.transitions += 1;
-            self.totals.uncertain += u64::from(transition.socket.uncertain);
-            self.totals.sockets += u64::from(self.table.apply(&transition));
-            *self.totals.entered.entry(transition.new).or_default() += 1;
-            self.sink.record(&self.clock, &Record::Transition(&transition))?;
-        }
-        Ok(())
+        transitions.into_iter().try_for_each(|mut transition| self.show_transition(&mut transition))
+    }
+
+    fn show_transition(&mut self, transition: &mut Transition) -> io::Result<()> {
+        transition.socket.uncertain = self.table.has_gap(transition);
+        self.totals.transitions += 1;
+        self.totals.uncertain += u64::from(transition.socket.uncertain);
+        self.totals.sockets += u64::from(self.table.apply(transition));
+        *self.totals.entered.entry(transition.new).or_default() += 1;
+        self.sink.record(&self.clock, &Record::Transition(transition))
     }
 
     fn observed(&mut self, observation: &Observation) -> io::Result<()> {

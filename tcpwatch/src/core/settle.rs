@@ -38,11 +38,9 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Takes a transition and returns what can be shown now, in order.
+    /// Takes a transition, where only some processes are watched, and returns what can be shown now,
+    /// in order.
     pub fn push(&mut self, filter: &Filter, transition: Transition) -> Vec<Transition> {
-        if filter.watches_all() {
-            return vec![transition];
-        }
         let Some(id) = transition.socket.id else { return Vec::new() };
         let claim =
             if self.watched.contains(&id) { Claim::Watched } else { claim(filter, &transition) };
