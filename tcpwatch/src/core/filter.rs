@@ -6,7 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{input::Transition, socket::Socket, state::State};
+use super::{
+    input::{Observation, Transition},
+    socket::Socket,
+    state::State,
+};
 
 /// What to show. The default shows everything.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +54,15 @@ impl Filter {
             })
             && (self.netns.is_empty() || self.netns.contains(&socket.netns))
             && (self.uids.is_empty() || self.uids.contains(&socket.uid) || !owned)
+    }
+
+    /// Whether a look matters at all. A listener does for whatever comes in through it.
+    pub fn concerns(&self, seen: &Observation) -> bool {
+        if seen.state == State::Listen {
+            self.netns.is_empty() || self.netns.contains(&seen.socket.netns)
+        } else {
+            self.accepts(&seen.socket, seen.state)
+        }
     }
 
     /// Whether a transition passes everything but the process filter.

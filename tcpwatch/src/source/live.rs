@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::intake::{Intake, MOST_BATCHES};
 use crate::{
     core::{
+        filter::Filter,
         input::{Input, Observation, Scope, Transition},
         pipeline::{Pipeline, Rules},
         record::{Sink, Summary},
@@ -88,6 +89,7 @@ pub fn run<'a>(
 /// Everything a live run has in hand.
 struct Watcher<'a> {
     pipeline: Pipeline<'a>,
+    filter: Filter,
     kernel: Kernel,
     intake: Intake,
     /// The processes named by `--pid` that still live.
@@ -112,6 +114,7 @@ impl<'a> Watcher<'a> {
         let targets: Vec<u32> = live.plan.filter.pids.iter().copied().collect();
         let mut watcher = Self {
             pipeline: Pipeline::new(live.rules.clone(), sink),
+            filter: live.rules.filter.clone(),
             kernel,
             intake: Intake::new(Ring::new(ring).context("watch the ring buffer")?, passes),
             had_targets: !targets.is_empty(),
@@ -386,7 +389,9 @@ impl<'a> Watcher<'a> {
         self.follow()?;
         // Who holds a listener is needed by what came in through it before this look.
         let listens = |seen: &&Observation| seen.state == State::Listen;
-        for listener in observations.iter().filter(listens) {
+        for listener in
+            observations.iter().filter(listens).filter(|seen| self.filter.concerns(seen))
+        {
             self.pipeline.push(Input::Observed(listener.clone()))?;
         }
         let mut transitions = std::mem::take(&mut self.intake.batch);
@@ -394,6 +399,9 @@ impl<'a> Watcher<'a> {
         let mut transitions = transitions.into_iter().peekable();
         // Both are in order of time; at the same moment the look was first.
         for seen in observations.iter().filter(|seen| !listens(seen)) {
+            if !self.filter.concerns(seen) {
+                continue;
+            }
             self.pushed += 1;
             if self.pushed.is_multiple_of(PUSHED_AT_ONCE) {
                 self.intake.fill();

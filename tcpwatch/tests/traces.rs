@@ -1,0 +1,182 @@
+//! Every offline command on every trace in `tests/traces`: drop a file in, get the tests.
+//!
+//! What people read is compared with `NAME.txt` beside the trace; `UPDATE_TRACES=1 cargo test --test
+//! traces` writes it anew, and the difference is to be looked at.
+
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+type Check = fn(&Path) -> Result<(), Failed>;
+
+const CHECKS: [(&str, Check); 6] = [
+    ("reads_as_expected", reads_as_expected),
+    ("is_replayed_whole", is_replayed_whole),
+    ("is_reported_as_replayed", is_reported_as_replayed),
+    ("does_not_differ_from_itself", does_not_differ_from_itself),
+    ("is_exported_whole", is_exported_whole),
+    ("has_parts", has_parts),
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    let mut traces: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tcpw"))
+        .collect();
+    traces.sort();
+    assert!(!traces.is_empty(), "there are traces");
+    let trials = traces
+        .iter()
+        .flat_map(|path| {
+            let name = path.file_stem().unwrap().to_string_lossy();
+            CHECKS.map(|(check, body)| {
+                let path = path.clone();
+                Trial::test(format!("{name}_{check}"), move || body(&path))
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Runs in the traces' directory, so that messages name files and not places.
+fn tcpwatch(args: &[&str], trace: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
+        .args(args)
+        .arg(trace.file_name().unwrap())
+        .current_dir(trace.parent().unwrap())
+        .env("TZ", "UTC")
+        .output()
+        .unwrap()
+}
+
+fn text(args: &[&str], trace: &Path) -> Result<String, Failed> {
+    let output = tcpwatch(args, trace);
+    if !output.status.success() {
+        return Err(format!("{args:?}: {output:?}").into());
+    }
+    Ok(String::from_utf8(output.stdout).unwrap())
+}
+
+fn json(args: &[&str], trace: &Path) -> Result<Value, Failed> {
+    Ok(serde_json::from_str(&text(args, trace)?).unwrap())
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is a number"))
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: &T, expected: &T) -> Result<(), Failed> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: got {got:?}, expected {expected:?}").into())
+    }
+}
+
+/// What people see of it.
+fn reads_as_expected(trace: &Path) -> Result<(), Failed> {
+    let mut all = String::new();
+    for args in [&["info"][..], &["replay", "-q"], &["report"]] {
+        let output = tcpwatch(args, trace);
+        let _ =
+            writeln!(all, "$ tcpwatch {} {}", args.join(" "), trace.file_name().unwrap().display());
+        for part in [output.stdout, output.stderr] {
+            all += &String::from_utf8(part).unwrap();
+        }
+        let _ = writeln!(all, "exit code {}\n", output.status.code().unwrap());
+    }
+    let file = trace.with_extension("txt");
+    if std::env::var_os("UPDATE_TRACES").is_some() {
+        fs::write(&file, &all).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    let differs = all.lines().zip(expected.lines()).find(|(got, expected)| got != expected);
+    if all == expected {
+        Ok(())
+    } else {
+        Err(format!("{} differs, first in {differs:?}:\n{all}", file.display()).into())
+    }
+}
+
+fn is_replayed_whole(trace: &Path) -> Result<(), Failed> {
+    let info = json(&["info", "-j"], trace)?;
+    let replay = text(&["replay", "-j"], trace)?;
+    let lines: Vec<Value> =
+        replay.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let transitions = lines.iter().filter(|line| line["type"] == "transition").count() as u64;
+    same("transitions", &transitions, &number(&info["transitions"]))?;
+    let summary = lines.last().unwrap();
+    same("summary", &number(&summary["transitions"]), &transitions)?;
+    let lost = number(&info["lost"]) + number(&info["missing"]);
+    same("lost", &number(&summary["lost"]), &lost)
+}
+
+fn is_reported_as_replayed(trace: &Path) -> Result<(), Failed> {
+    let report = json(&["report", "-j"], trace)?;
+    let replay = text(&["replay", "-j"], trace)?;
+    let lines: Vec<Value> =
+        replay.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |wanted: &dyn Fn(&Value) -> bool| lines.iter().filter(|l| wanted(l)).count() as u64;
+    let summary = lines.last().unwrap();
+    same(
+        "transitions",
+        &number(&report["totals"]["transitions"]),
+        &number(&summary["transitions"]),
+    )?;
+    same("lost", &number(&report["gaps"]["lost"]), &number(&summary["lost"]))?;
+    let opened =
+        count(&|l| l["type"] == "transition" && (l["new"] == "SYN_SENT" || l["new"] == "SYN_RECV"));
+    same("opened", &number(&report["totals"]["opened"]), &opened)?;
+    let findings = count(&|l| l["type"] == "finding" && l["status"] == "open");
+    same("findings", &number(&report["totals"]["findings"]), &findings)
+}
+
+fn does_not_differ_from_itself(trace: &Path) -> Result<(), Failed> {
+    let name = trace.file_name().unwrap().to_str().unwrap();
+    let output = tcpwatch(&["diff", "--fail-on-leak", name], trace);
+    same("exit code", &output.status.code(), &Some(0))?;
+    let said = String::from_utf8(output.stdout).unwrap();
+    same("worse", &said.contains("Worse"), &false)
+}
+
+fn is_exported_whole(trace: &Path) -> Result<(), Failed> {
+    let transitions = number(&json(&["info", "-j"], trace)?["transitions"]);
+    let export = |format| tcpwatch(&["export", "--to", format, "-o", "-"], trace).stdout;
+    let lines = |bytes: Vec<u8>, word: &str| {
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().filter(|line| line.contains(word)).count() as u64
+    };
+    same("jsonl", &lines(export("jsonl"), "{\"type\":\"transition\""), &transitions)?;
+    same("csv", &lines(export("csv"), "transition,"), &transitions)?;
+    let parquet = export("parquet");
+    same("parquet", &(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1")), &true)?;
+    same("perfetto", &export("perfetto").is_empty(), &false)
+}
+
+/// Two halves have all of it; what is outside is refused.
+fn has_parts(trace: &Path) -> Result<(), Failed> {
+    let count = |args: &[&str]| -> Result<u64, Failed> {
+        let lines = text(&[&["replay", "-j"], args].concat(), trace)?;
+        Ok(number(
+            &serde_json::from_str::<Value>(lines.lines().last().unwrap()).unwrap()["transitions"],
+        ))
+    };
+    let all = count(&[])?;
+    let (first, second) = (count(&["--until", "+700ms"])?, count(&["--from", "+700ms"])?);
+    same("both halves", &(first + second), &all)?;
+    let outside = tcpwatch(&["replay", "--from", "+1h"], trace);
+    same("exit code", &outside.status.code(), &Some(2))?;
+    let said = String::from_utf8(outside.stderr).unwrap();
+    same("a reason", &said.contains("nothing was recorded between"), &true)
+}
