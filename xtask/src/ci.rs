@@ -1,8 +1,8 @@
 //! `cargo xtask ci`: everything that must pass before a change lands, in one list.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{ebpf, exec, root};
 
@@ -47,8 +47,24 @@ pub(crate) fn run() -> Result<()> {
     ebpf::check()?;
     println!("== the README's first command: cargo run --release -- demo");
     exec(cargo().args(["run", "--locked", "--release", "--", "demo"]))?;
+    println!(
+        "== exports, read by the tools they are for: cargo test --test export -- --ignored consumers"
+    );
+    exec(
+        cargo()
+            .args(["test", "--locked", "--test", "export", "--", "--ignored", "consumers"])
+            .env("TCPWATCH_PYTHON", python()?),
+    )?;
     println!("== tests: cargo test");
     exec(cargo().args(["test", "--locked"]))
+}
+
+/// The Python that `.ci/setup` made.
+fn python() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = cache.or_else(home).context("HOME is not set")?;
+    Ok(cache.join("tcpwatch/python/bin/python"))
 }
 
 fn cargo() -> Command {

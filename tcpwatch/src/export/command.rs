@@ -1,6 +1,7 @@
 //! `tcpwatch export`: a recording through the pipeline, into a file for other tools.
 
 use std::{
+    fs::File,
     io::{self, BufWriter, Write},
     path::Path,
 };
@@ -8,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    newfile::NewFile,
+    newfile::{NewFile, is_replaceable},
     parquet::{ParquetSink, PartitionedSink},
     perfetto::PerfettoSink,
 };
@@ -51,11 +52,15 @@ pub fn command(args: &ExportArgs) -> Outcome {
             recordings.len()
         );
     }
+    let name = || format!("write {}", args.output.display());
     if args.output == Path::new("-") {
         let out = BufWriter::with_capacity(BUFFER, io::stdout());
         write(args, first, out, &mut stop, &mut bar)?;
+    } else if !is_replaceable(&args.output) {
+        let file = File::options().write(true).truncate(true).open(&args.output);
+        let out = BufWriter::with_capacity(BUFFER, file.with_context(name)?);
+        write(args, first, out, &mut stop, &mut bar).with_context(name)?;
     } else {
-        let name = || format!("write {}", args.output.display());
         let mut file = NewFile::create(&args.output).with_context(name)?;
         let out = BufWriter::with_capacity(BUFFER, &mut file);
         write(args, first, out, &mut stop, &mut bar).with_context(name)?;

@@ -13,6 +13,12 @@ use std::{
 
 const MODE: u32 = 0o600;
 
+/// What may be replaced by a file: nothing, or a file. A device, a pipe, or what a link leads to is
+/// written to as it is.
+pub fn is_replaceable(path: &Path) -> bool {
+    fs::symlink_metadata(path).map_or(true, |meta| meta.is_file())
+}
+
 /// Written under another name until [`NewFile::commit`]; removed if that is never called.
 #[derive(Debug)]
 pub struct NewFile {
@@ -25,6 +31,10 @@ pub struct NewFile {
 impl NewFile {
     /// Begins a file that will be called `path`. One of that name stays until `commit`.
     pub fn create(path: &Path) -> io::Result<Self> {
+        if !is_replaceable(path) {
+            let message = format!("'{}' is there and is no file", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
         let Some(name) = path.file_name() else {
             let message = format!("'{}' does not name a file", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -113,6 +123,18 @@ mod tests {
         drop(NewFile::create(&path).unwrap());
         assert_eq!(names(directory.path()), ["a.parquet"]);
         assert_eq!(fs::read(&path).unwrap(), b"before");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, target) = (directory.path().join("link"), directory.path().join("target"));
+        fs::write(&target, "before").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        for path in [&link, directory.path(), Path::new("/dev/null")] {
+            assert!(!is_replaceable(path) && NewFile::create(path).is_err(), "{}", path.display());
+        }
+        assert!(is_replaceable(&target) && is_replaceable(&directory.path().join("new")));
     }
 
     #[test]

@@ -156,8 +156,36 @@ fn consumers_read_what_was_exported() {
         },
     });
     std::fs::write(directory.path().join("expected.json"), json.to_string()).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export/check.py");
-    let output = Command::new(python).arg(script).arg(directory.path()).output().unwrap();
+    check(&python, "check.py", directory.path());
+}
+
+#[test]
+#[ignore = "needs a Python with duckdb, pyarrow, polars, pandas and perfetto: TCPWATCH_PYTHON"]
+fn consumers_count_what_the_report_counts() {
+    let python = std::env::var("TCPWATCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    for entry in std::fs::read_dir(traces).unwrap() {
+        let trace = entry.unwrap().path();
+        if trace.extension().is_none_or(|extension| extension != "tcpw") {
+            continue;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let tcpwatch = |args: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
+            let output = command.args(args).arg(&trace).current_dir(directory.path()).output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{args:?}: {output:?}");
+            output.stdout
+        };
+        std::fs::write(directory.path().join("report.json"), tcpwatch(&["report", "-j"])).unwrap();
+        tcpwatch(&["export", "--to", "parquet", "--findings", "-o", "all.parquet"]);
+        check(&python, "check_report.py", directory.path());
+    }
+}
+
+fn check(python: &str, script: &str, directory: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export").join(script);
+    let output = Command::new(python).arg(script).arg(directory).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     println!("{said}");
