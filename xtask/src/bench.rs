@@ -24,7 +24,7 @@ use crate::{prepare_bench, root};
 
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 const TCPSTATES: &str = "/usr/sbin/tcpstates";
-const TRANSITIONS_PER_CONNECTION: u64 = 10;
+pub(crate) const TRANSITIONS_PER_CONNECTION: u64 = 10;
 
 /// Flags.
 #[derive(clap::Args)]
@@ -128,7 +128,7 @@ impl Drop for Stats {
 }
 
 /// Connections per second of one thread.
-fn load(connections: u32) -> Result<f64> {
+pub(crate) fn load(connections: u32) -> Result<f64> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let addr = listener.local_addr()?;
     #[expect(clippy::disallowed_methods, reason = "it measures time")]
@@ -274,7 +274,7 @@ fn stats_of(child: &Child) -> Result<(u64, u32)> {
     Ok((ns, programs))
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod ebpf;
 mod looks;
+mod traces;
 
 use std::{
     path::PathBuf,
@@ -31,6 +32,8 @@ enum Task {
     Bench(bench::Args),
     /// Measure what a look costs, next to ss on the same sockets
     BenchLeaks(looks::Args),
+    /// Measure what a recording takes, next to JSON, CSV and tcpdump
+    BenchTraces(traces::Args),
     /// Hold sockets, for bench-leaks.
     #[command(hide = true)]
     Hold(looks::HoldArgs),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::CheckEbpf => ebpf::check(),
         Task::Bench(args) => bench::run(&args),
         Task::BenchLeaks(args) => looks::run(&args),
+        Task::BenchTraces(args) => traces::run(&args),
         Task::Hold(args) => looks::hold(&args),
         Task::Ci => ci::run(),
     };
