@@ -65,6 +65,9 @@ pub enum TraceError {
     /// It begins with something else.
     #[error("this is not a trace file of tcpwatch")]
     NoTrace,
+    /// It has not a single byte.
+    #[error("the file is empty")]
+    Empty,
     /// It was written by a later version.
     #[error(
         "format {major}.{minor} is newer than this tcpwatch, which reads format {}; use a newer tcpwatch",

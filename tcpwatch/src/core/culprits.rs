@@ -362,12 +362,21 @@ impl Group {
         }
         let samples: Vec<Sample> =
             (0..=PARTS).map(|part| self.at(now - Nanos(over.0 / PARTS * (PARTS - part)))).collect();
+        let parts = || samples.windows(2).map(|pair| (pair[0], pair[1]));
+        let rising = parts().filter(|(before, after)| before.count < after.count).count();
+        // The part that gained most is left out: a burst must not pass for growth, nor what was
+        // there before anybody looked.
+        let (before, after) =
+            parts().max_by_key(|(before, after)| after.count.saturating_sub(before.count))?;
         let (first, last) = (samples.first()?, samples.last()?);
-        let gained = last.count.checked_sub(first.count)?;
-        let come = last.come - first.come;
+        let gained = (last.count + before.count).checked_sub(first.count + after.count)?;
+        let come = (last.come - first.come) - (after.come - before.come);
         let gone = come.checked_sub(gained)?;
-        let rising = samples.windows(2).filter(|pair| pair[0].count < pair[1].count).count();
-        let beyond_chance = gained * gained > BEYOND_CHANCE * BEYOND_CHANCE * (come + gone);
+        // Both sides are those of the whole time, as the parts that are left tell.
+        let whole = |number: usize| number * (samples.len() - 1) / (samples.len() - 2);
+        let beyond_chance =
+            whole(gained).pow(2) > BEYOND_CHANCE * BEYOND_CHANCE * whole(come + gone);
+        let over = Nanos(over.0 / PARTS * (PARTS - 1));
         (rising >= RISING_PARTS && beyond_chance)
             .then(|| Growth { gained: u64::try_from(gained).unwrap_or(u64::MAX), over })
     }

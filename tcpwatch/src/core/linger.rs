@@ -22,6 +22,10 @@ use super::{
 /// The longest interval between two `still`.
 const LONGEST_INTERVAL: Nanos = Nanos(3_600_000_000_000);
 
+/// Sockets that may linger at once, about 800 bytes each: more than a host can have, but not more
+/// than a forged recording.
+const MOST_LINGERING: usize = 1 << 20;
+
 /// All sockets that linger.
 #[derive(Debug, Default)]
 pub struct LingerTable {
@@ -32,6 +36,8 @@ pub struct LingerTable {
     deadlines: BTreeSet<(Timestamp, SocketId)>,
     due: usize,
     open_by_owner: FxHashMap<Option<Process>, usize>,
+    /// Sockets that found no room.
+    pub overflowed: u64,
 }
 
 impl LingerTable {
@@ -45,6 +51,7 @@ impl LingerTable {
             deadlines: BTreeSet::new(),
             due: 0,
             open_by_owner: FxHashMap::default(),
+            overflowed: 0,
         }
     }
 
@@ -127,6 +134,10 @@ impl LingerTable {
         began: Began,
     ) {
         if self.sockets.contains_key(&id) {
+            return;
+        }
+        if self.sockets.len() >= MOST_LINGERING {
+            self.overflowed += 1;
             return;
         }
         let deadline = began.since + self.threshold;
@@ -238,12 +249,31 @@ impl LingerTable {
         }
     }
 
-    /// There will be no pass: shows what is due without confirmation.
-    pub fn give_up(&mut self) -> Vec<Finding> {
-        self.all_due()
-            .into_iter()
-            .filter_map(|(stamp, id)| self.show(id, stamp, false, None))
-            .collect()
+    /// There will be no pass for what was due by `until`: shows it without confirmation, once. Whether
+    /// a connection that is gone still has an fd only a pass can tell.
+    pub fn give_up(&mut self, until: Timestamp) -> Vec<Finding> {
+        let mut due = self.all_due();
+        due.retain(|&(stamp, id)| {
+            let entry = self.sockets.get(&id);
+            stamp <= until
+                && entry.is_some_and(|entry| entry.shown.is_none() && entry.state != State::Close)
+        });
+        due.into_iter().filter_map(|(stamp, id)| self.show(id, stamp, false, None)).collect()
+    }
+
+    /// Everything that is open, as it stands at a moment, for who begins to look only then.
+    pub fn open_at(&self, at: Timestamp) -> Vec<Finding> {
+        let mut open: Vec<_> = self
+            .sockets
+            .values()
+            .filter_map(|entry| {
+                let Shown { verdict, owner } = entry.shown?;
+                let same_owner = self.open_by_owner.get(&owner).copied().unwrap_or(1);
+                Some(Finding { same_owner, ..entry.finding(at, Status::Still, verdict) })
+            })
+            .collect();
+        open.sort_unstable_by_key(|finding| finding.socket.id);
+        open
     }
 
     /// What is due, in the order of its time.
@@ -284,9 +314,7 @@ impl LingerTable {
         let mut gone: Vec<_> = self
             .sockets
             .iter()
-            .filter(|(_, entry)| {
-                entry.seen.is_some_and(|seen| seen < started) && entry.known_since < started
-            })
+            .filter(|(_, entry)| entry.is_gone(started))
             .map(|(&id, entry)| (id, entry.gone()))
             .collect();
         gone.sort_unstable_by_key(|&(id, _)| id);
@@ -346,21 +374,12 @@ impl LingerTable {
         let same_owner = self.open_by_owner.entry(owner).or_default();
         *same_owner += 1;
         let never_accepted = verdict == Some(Verdict::NeverAccepted);
+        let status = if before.is_none() { Status::Open } else { Status::Still };
         Some(Finding {
-            at,
-            status: if before.is_none() { Status::Open } else { Status::Still },
-            verdict,
-            state: entry.state,
-            linger: at.since(entry.died.unwrap_or(entry.since)),
-            at_least: entry.at_least && entry.died.is_none(),
-            at_most: entry.died.or(entry.not_before).map(|begin| at.since(begin)),
-            socket: entry.socket,
-            holders: entry.holders.clone(),
             listener: listener.filter(|_| never_accepted).map(Known::describe),
-            evidence: entry.evidence.clone(),
             netns_name: context.and_then(|context| context.names.namespace(entry.socket.netns)),
-            ending: None,
             same_owner: *same_owner,
+            ..entry.finding(at, status, verdict)
         })
     }
 

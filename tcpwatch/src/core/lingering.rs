@@ -1,7 +1,7 @@
 //! One socket that lingers: what is known of it, and what that says.
 
 use super::{
-    finding::{Cause, Ending, Evidence, Verdict},
+    finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
     listeners::{Known, Listeners},
     names::Names,
     socket::{Holder, Process, Socket},
@@ -79,6 +79,38 @@ impl Lingering {
             others.filter(move |&pid| Some(pid) != owner && last.replace(pid) != Some(pid));
         let listening = known.into_iter().flat_map(Known::pids);
         owner.into_iter().chain(others).chain(listening).take(MOST)
+    }
+
+    /// The finding about it at a moment.
+    pub(super) fn finding(
+        &self,
+        at: Timestamp,
+        status: Status,
+        verdict: Option<Verdict>,
+    ) -> Finding {
+        Finding {
+            at,
+            status,
+            verdict,
+            state: self.state,
+            linger: at.since(self.died.unwrap_or(self.since)),
+            at_least: self.at_least && self.died.is_none(),
+            at_most: self.died.or(self.not_before).map(|begin| at.since(begin)),
+            socket: self.socket,
+            holders: self.holders.clone(),
+            listener: None,
+            evidence: self.evidence.clone(),
+            netns_name: None,
+            ending: None,
+            same_owner: 1,
+        }
+    }
+
+    /// Whether a pass that began then proves, by not having seen it, that it is gone. One that is
+    /// connected and was never seen may be where no pass looks, until it is due.
+    pub(super) fn is_gone(&self, started: Timestamp) -> bool {
+        let dead = self.state == State::Close && self.died.is_none_or(|died| died < started);
+        self.known_since < started && self.seen.map_or(dead, |seen| seen < started)
     }
 
     pub(super) fn facts<'a>(&'a self, context: Option<&Context<'_>>) -> Facts<'a> {

@@ -147,9 +147,7 @@ impl<'a> Pipeline<'a> {
             Input::Followed { .. } | Input::End { .. } => {}
             Input::PassFailed { .. } => {
                 self.pass = None;
-                for finding in self.lingering.give_up() {
-                    self.show(finding)?;
-                }
+                self.give_up(self.now)?;
             }
         }
         Ok(())
@@ -220,10 +218,22 @@ impl<'a> Pipeline<'a> {
         self.sink.flush()
     }
 
-    /// Counts from here on: what came before only led up to it.
-    pub fn begin_here(&mut self, at: Timestamp) {
+    /// Counts from here on: what came before only led up to it. What is open now is shown as it
+    /// stands.
+    pub fn begin_here(&mut self, at: Timestamp) -> io::Result<()> {
         self.totals = Summary::default();
         self.started = Some(at);
+        for finding in self.lingering.open_at(at) {
+            if self.is_wanted(&finding) {
+                self.sink.record(&self.clock, &Record::Finding(&finding))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// There will be no pass for what was due by `until`: it is shown as not confirmed.
+    pub fn give_up(&mut self, until: Timestamp) -> io::Result<()> {
+        self.lingering.give_up(until).into_iter().try_for_each(|finding| self.show(finding))
     }
 
     /// Ends the run: the summary is the last record.
@@ -233,7 +243,7 @@ impl<'a> Pipeline<'a> {
         self.totals.undecided = self.lingering.undecided(self.now) as u64;
         self.totals.duration = self.now.since(self.started.unwrap_or(self.now));
         self.totals.now = self.table.now();
-        self.totals.evicted = self.table.evicted;
+        self.totals.evicted = self.table.evicted + self.lingering.overflowed;
         self.totals.unclaimed = self.settler.overflowed;
         for culprit in self.culprits() {
             self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
@@ -244,7 +254,7 @@ impl<'a> Pipeline<'a> {
     }
 
     fn lost(&mut self, at: Timestamp, count: u64) -> io::Result<()> {
-        self.totals.lost += count;
+        self.totals.lost = self.totals.lost.saturating_add(count);
         self.lost_since_pass = true;
         self.table.lost(at);
         let lost = Lost { at, count, total: self.totals.lost };
@@ -377,8 +387,7 @@ impl<'a> Pipeline<'a> {
     }
 
     fn show(&mut self, mut finding: Finding) -> io::Result<()> {
-        let wanted = self.rules.filter.accepts(&finding.socket, finding.state);
-        if !wanted || !self.is_about_watched(&finding) {
+        if !self.is_wanted(&finding) {
             return Ok(());
         }
         finding.socket.uncertain = finding.socket.id.is_some_and(|id| self.table.is_uncertain(id));
@@ -400,6 +409,10 @@ impl<'a> Pipeline<'a> {
         }
         self.culprits.apply(&finding, self.now);
         self.sink.record(&self.clock, &Record::Finding(&finding))
+    }
+
+    fn is_wanted(&self, finding: &Finding) -> bool {
+        self.rules.filter.accepts(&finding.socket, finding.state) && self.is_about_watched(finding)
     }
 
     /// A finding is a watched process's if it owns or holds the socket, or listens for it.

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
@@ -52,6 +53,9 @@ pub fn command(args: &ExportArgs) -> Outcome {
             recordings.len()
         );
     }
+    if first.files.iter().any(|file| is_same(file, &args.output)) {
+        bail!("{} is the recording itself; choose another name", args.output.display());
+    }
     let name = || format!("write {}", args.output.display());
     if args.output == Path::new("-") {
         let out = BufWriter::with_capacity(BUFFER, io::stdout());
@@ -67,6 +71,12 @@ pub fn command(args: &ExportArgs) -> Outcome {
         file.commit().with_context(name)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Whether two names are of one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    identity(a).is_some_and(|a| identity(b) == Some(a))
 }
 
 fn write(

@@ -21,7 +21,7 @@ use crate::{
         input::{Input, Scope},
         pipeline::{Pipeline, Rules},
         record::{Record, Sink, Summary},
-        time::{ClockMark, Timestamp},
+        time::{ClockMark, Nanos, Timestamp},
     },
     exit::{Exit, say},
     kernel::clock,
@@ -39,6 +39,12 @@ use crate::{
 
 /// How often a growing file is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long what is due waits for a pass: a recording run looks every ten seconds.
+const PATIENCE: Nanos = Nanos(12_000_000_000);
+/// Inputs between two looks at whether it is time to stop.
+const LOOK_UP: u64 = 4096;
+/// Lines about damage that are said; more are counted only.
+const MOST_TOLD: u64 = 100;
 
 /// How to go through a recording.
 pub struct Play<'a> {
@@ -173,11 +179,14 @@ impl Play<'_> {
             before: None,
             gap: false,
             unknown: 0,
+            pushed: 0,
+            told: 0,
+            last_file: None,
         };
         if player.play(recording)? == Go::Stop && !player.play.partial {
             bail!("stopped before the end of the recording; nothing is shown of it");
         }
-        player.do_without_pass()?;
+        player.do_without_pass(Nanos::default())?;
         Ok(player.pipeline.finish()?)
     }
 }
@@ -219,6 +228,12 @@ struct Player<'a, 's> {
     gap: bool,
     /// Records of kinds that this version does not know.
     unknown: u64,
+    /// Inputs pushed so far.
+    pushed: u64,
+    /// Lines said about damage.
+    told: u64,
+    /// Number of the file that was read last, and whether another goes on.
+    last_file: Option<(u32, bool)>,
 }
 
 impl Player<'_, '_> {
@@ -233,6 +248,7 @@ impl Player<'_, '_> {
         let (mut number, mut go) = (first, Go::On);
         while let Some(path) = files.get(number).cloned() {
             let mut reader = recording::open(&path)?;
+            self.begin_file(&reader, &path);
             if let Some(entry) = place.filter(|_| number == first) {
                 reader.go_to(&entry);
             }
@@ -248,9 +264,20 @@ impl Player<'_, '_> {
                 }
             }
         }
+        if let (Some((number, true)), false) = (self.last_file, self.play.follow) {
+            self.say(&format!(
+                "the recording goes on after its file {number}, in files that are not here"
+            ));
+        }
+        if self.told > MOST_TOLD {
+            let more = self.told - MOST_TOLD;
+            self.play.notes.say(&format!("{more} more parts are damaged"));
+        }
         if self.unknown > 0 {
             let unknown = self.unknown;
-            self.say(&format!("{unknown} records were passed over: a newer tcpwatch wrote them"));
+            self.play
+                .notes
+                .say(&format!("{unknown} records were passed over: a newer tcpwatch wrote them"));
         }
         self.close_gap(self.pipeline.now(), None)?;
         // The end of the part that is asked for is no reason to complain.
@@ -258,7 +285,29 @@ impl Player<'_, '_> {
     }
 
     fn say(&mut self, line: &str) {
-        self.play.notes.say(line);
+        self.told += 1;
+        if self.told <= MOST_TOLD {
+            self.play.notes.say(line);
+        }
+    }
+
+    /// Says if it is not the file that comes next, or does not say what it is.
+    fn begin_file(&mut self, reader: &Reader, path: &Path) {
+        let Some(meta) = reader.meta() else {
+            return self.say(&format!(
+                "{}: what the file says of itself cannot be read: findings are told after 30s, and filters of the recording run are not known",
+                path.display()
+            ));
+        };
+        let expected = self.last_file.map_or(meta.sequence, |(number, _)| number + 1);
+        if meta.sequence > expected {
+            self.say(&format!(
+                "{}: file {} of the recording; those from {expected} on are missing",
+                path.display(),
+                meta.sequence
+            ));
+        }
+        self.last_file = Some((meta.sequence, false));
     }
 
     fn file(&mut self, reader: &mut Reader, path: &Path) -> Result<Go> {
@@ -274,10 +323,17 @@ impl Player<'_, '_> {
                 }
                 Next::Damage(damage) => self.damaged(&damage, path),
                 Next::End { before, continued } => {
+                    if let Some((_, goes_on)) = &mut self.last_file {
+                        *goes_on = continued;
+                    }
+                    self.say_what_follows(reader, path)?;
                     self.close_gap(self.pipeline.now(), Some(before))?;
                     return Ok(if continued || !self.play.follow { Go::On } else { Go::Stop });
                 }
                 Next::Pending { .. } if self.play.follow => {
+                    if reader.file_len()? < reader.position() {
+                        bail!("{}: the file has become shorter", path.display());
+                    }
                     if self.rest(LOOK_AGAIN)? == Go::Stop {
                         return Ok(Go::Stop);
                     }
@@ -291,6 +347,18 @@ impl Player<'_, '_> {
                 return Ok(Go::Stop);
             }
         }
+    }
+
+    /// Nothing may follow the end of a file.
+    fn say_what_follows(&mut self, reader: &Reader, path: &Path) -> Result<()> {
+        let (position, len) = (reader.position(), reader.file_len()?);
+        if len > position {
+            self.say(&format!(
+                "{}: bytes {position} to {len} follow its end and are left out; files that were put together must be given one by one",
+                path.display()
+            ));
+        }
+        Ok(())
     }
 
     /// The file was closed before, and nothing follows; or it was not, and something may be missing.
@@ -338,24 +406,13 @@ impl Player<'_, '_> {
         self.close_gap(first, Some(header.before.get()))?;
         let offset = header.wall_offset_ns.get();
         let mono = |wall: Option<u64>| wall.map(|ns| Timestamp(ns.saturating_add_signed(-offset)));
-        let (from, to) = (mono(self.play.range.from), mono(self.play.range.to));
+        let part = (mono(self.play.range.from), mono(self.play.range.to));
         let mut transitions = 0;
         let result = Decoder::new(payload).and_then(|mut decoder| {
             let mut go = Ok(Go::On);
-            while let Some(input) = decoder.next_input()? {
+            while let (Ok(Go::On), Some(input)) = (&go, decoder.next_input()?) {
                 transitions += u64::from(matches!(input, Input::Transition(_)));
-                if to.is_some_and(|to| input.at() > to) {
-                    go = Ok(Go::Stop);
-                    break;
-                }
-                if let Some(from) = from.filter(|&from| self.muted.get() && input.at() >= from) {
-                    self.muted.set(false);
-                    self.pipeline.begin_here(from);
-                }
-                go = self.input(input);
-                if !matches!(go, Ok(Go::On)) {
-                    break;
-                }
+                go = self.input(input, part);
             }
             self.unknown += decoder.unknown;
             Ok(go)
@@ -374,26 +431,40 @@ impl Player<'_, '_> {
         }
     }
 
-    fn input(&mut self, input: Input) -> Result<Go> {
+    /// Takes one input, unless it is after the part that is asked for.
+    fn input(
+        &mut self,
+        input: Input,
+        (from, to): (Option<Timestamp>, Option<Timestamp>),
+    ) -> Result<Go> {
+        let at = input.at();
+        if to.is_some_and(|to| at > to) {
+            return Ok(Go::Stop);
+        }
+        if let Some(from) = from.filter(|&from| self.muted.get() && at >= from) {
+            self.muted.set(false);
+            self.pipeline.begin_here(from)?;
+        }
         if let Some(speed) = self.play.speed
-            && self.wait_for(input.at(), speed)? == Go::Stop
+            && self.wait_for(at, speed)? == Go::Stop
         {
             return Ok(Go::Stop);
         }
         let tick = matches!(input, Input::Clock(_));
         self.pipeline.push(input)?;
         if tick {
-            self.do_without_pass()?;
+            self.do_without_pass(PATIENCE)?;
         }
-        Ok(Go::On)
+        self.pushed += 1;
+        let stop = self.pushed.is_multiple_of(LOOK_UP) && self.play.stop.is_wanted();
+        Ok(if stop { Go::Stop } else { Go::On })
     }
 
-    /// With other thresholds something is due for which the recording run made no pass: it is shown
-    /// as what it is, not confirmed, until a later pass tells more.
-    fn do_without_pass(&mut self) -> Result<()> {
+    /// With other thresholds something is due for which the recording run may have made no pass: if
+    /// none comes in time, it is shown as what it is, not confirmed.
+    fn do_without_pass(&mut self, patience: Nanos) -> Result<()> {
         if self.other_rules && self.pipeline.wants_pass() == Some(Scope::Lingering) {
-            let at = self.pipeline.now();
-            self.pipeline.push(Input::PassFailed { at })?;
+            self.pipeline.give_up(self.pipeline.now() - patience)?;
         }
         Ok(())
     }
@@ -426,12 +497,14 @@ impl Player<'_, '_> {
 
     /// The file that the recorder goes on in.
     fn await_next(&mut self, path: &Path) -> Result<Option<std::path::PathBuf>> {
-        let Some(next) = Series::after(path) else { return Ok(None) };
-        while !next.exists() {
-            if self.rest(LOOK_AGAIN)? == Go::Stop {
+        loop {
+            // The next may have been removed already, if it was one too many.
+            if let Some(next) = Series::after(path)? {
+                return Ok(Some(next));
+            }
+            if Series::has_one_file(path) || self.rest(LOOK_AGAIN)? == Go::Stop {
                 return Ok(None);
             }
         }
-        Ok(Some(next))
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::core::{
+    comm::tame,
     filter::Filter,
     pipeline::Rules,
     state::State,
@@ -36,6 +37,27 @@ pub struct Meta {
     pub clock: Clock,
     /// What the recording run was asked for.
     pub rules: RecordedRules,
+}
+
+impl Meta {
+    /// From a payload. Whoever wrote the file may have put anything into its texts, so what could
+    /// move a cursor is made harmless.
+    pub(super) fn from_json(payload: &[u8]) -> Option<Self> {
+        const LONGEST: usize = 256;
+        let mut meta: Self = serde_json::from_slice(payload).ok()?;
+        for text in [
+            &mut meta.tool,
+            &mut meta.recording,
+            &mut meta.host,
+            &mut meta.kernel,
+            &mut meta.machine,
+            &mut meta.boot_id,
+        ] {
+            *text = tame(text).chars().take(LONGEST).collect();
+        }
+        meta.rules.states = meta.rules.states.iter().map(|name| tame(name)).collect();
+        Some(meta)
+    }
 }
 
 /// The three clocks at one moment, ns.

@@ -75,7 +75,11 @@ impl Reader {
         let file = File::open(path)?;
         let mut first = [0; FILE_HEADER_LEN];
         let len = read_at(&file, &mut first, 0)?;
-        let intact = FileHeader::check(&first[..len])?;
+        if len == 0 {
+            return Err(TraceError::Empty);
+        }
+        let header = FileHeader::check(&first[..len]);
+        let intact = *header.as_ref().unwrap_or(&false);
         let mut reader = Self {
             file,
             position: FILE_HEADER_LEN as u64,
@@ -87,6 +91,12 @@ impl Reader {
             told: false,
             damaged_start: !intact,
         };
+        if let Err(error) = header {
+            // Its first bytes may be damaged and the rest be whole.
+            if !matches!(error, TraceError::NoTrace) || !reader.has_block_near()? {
+                return Err(error);
+            }
+        }
         reader.read_meta()?;
         Ok(reader)
     }
@@ -170,9 +180,9 @@ impl Reader {
         if header.is(Kind::Inputs) {
             Some(Next::Inputs(*header))
         } else if header.is(Kind::Meta) {
-            match serde_json::from_slice(&self.payload) {
-                Ok(meta) => self.meta = Some(meta),
-                Err(_) => return damage("what the file says of itself"),
+            match Meta::from_json(&self.payload) {
+                Some(meta) => self.meta = Some(meta),
+                None => return damage("what the file says of itself"),
             }
             None
         } else if header.is(Kind::End) {
@@ -214,6 +224,16 @@ impl Reader {
         };
         (self.position, self.told) = (to, true);
         Ok(Damage { from, to, header: None, why: "no block" })
+    }
+
+    /// Whether there is a block not far from the beginning.
+    fn has_block_near(&self) -> io::Result<bool> {
+        const FAR: usize = 1 << 20;
+        let mut bytes = vec![0; FAR];
+        let len = read_at(&self.file, &mut bytes, 0)?;
+        let candidates =
+            bytes[..len].windows(BLOCK_HEADER_LEN).filter(|b| b.starts_with(&BLOCK_MAGIC));
+        Ok(candidates.into_iter().any(|bytes| BlockHeader::read(bytes).is_some()))
     }
 
     fn is_block(&self, at: u64) -> io::Result<bool> {

@@ -149,6 +149,7 @@ impl Recorder {
             level: options.level,
             writer: None,
             wanted: None,
+            empty: true,
             synced: clock::now(),
             shared: Arc::clone(&shared),
         };
@@ -288,17 +289,19 @@ struct Files {
     writer: Option<Writer>,
     /// The file that could not be begun.
     wanted: Option<Box<Meta>>,
+    /// Nothing is in the present file.
+    empty: bool,
     synced: Timestamp,
     shared: Arc<Shared>,
 }
 
 impl Files {
     fn begin(&mut self, meta: &Meta) -> Result<()> {
-        let path = match &mut self.series {
-            Some(series) => series.begin().context("remove the oldest file of the recording")?,
-            None => self.path.clone(),
-        };
+        let path = self.series.as_mut().map_or_else(|| self.path.clone(), Series::next_file);
         let writer = Writer::create(&path, meta, self.level).map_err(|error| {
+            if let Some(series) = &mut self.series {
+                series.give_back();
+            }
             let exists = error.kind() == io::ErrorKind::AlreadyExists;
             let hint =
                 if exists { "; a recording is never overwritten, choose another name" } else { "" };
@@ -307,6 +310,7 @@ impl Files {
         self.shared.closed_bytes.store(self.shared.bytes.load(Relaxed), Relaxed);
         self.shared.bytes.fetch_add(writer.bytes(), Relaxed);
         self.writer = Some(writer);
+        self.empty = true;
         Ok(())
     }
 
@@ -340,10 +344,11 @@ impl Files {
     fn begin_wanted(&mut self) {
         if let Some(meta) = self.wanted.take() {
             let begun = self.begin(&meta);
+            // That it was begun does not mean that a block fits.
             if begun.is_err() {
                 self.wanted = Some(meta);
+                self.note(begun);
             }
-            self.note(begun);
         }
     }
 
@@ -359,7 +364,12 @@ impl Files {
             self.shared.miss(sealed.header.transitions.get().into());
         }
         let path = writer.path().display().to_string();
-        self.note(written.with_context(|| format!("write {path}")));
+        let written = written.with_context(|| format!("write {path}"));
+        let first = written.is_ok() && std::mem::take(&mut self.empty);
+        self.note(written);
+        if let (true, Some(series)) = (first, &self.series) {
+            self.note(series.trim().context("remove the oldest file of the recording"));
+        }
     }
 
     fn close(&mut self, before: u64, continued: bool) {

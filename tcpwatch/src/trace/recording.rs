@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use jiff::{Timestamp as Wall, civil, tz::TimeZone};
 
 use super::{index::Entry, meta::Meta, reader::Reader};
-use crate::core::time::Nanos;
+use crate::{core::time::Nanos, exit::say};
 
 /// A moment as people name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,37 +45,48 @@ pub struct Range {
 /// Sorts files into recordings: by host and boot, then by time.
 pub fn recordings(paths: &[PathBuf]) -> Result<Vec<Recording>> {
     let mut files = Vec::new();
-    for path in &expand(paths)? {
-        let meta = open(path)?.meta().cloned().unwrap_or_default();
-        files.push((meta, path.clone()));
+    for (path, named) in &expand(paths)? {
+        match open(path) {
+            Ok(reader) => files.push((reader.meta().cloned().unwrap_or_default(), path.clone())),
+            // One bad file is no reason to keep a directory back.
+            Err(error) if !named => say(&format!("tcpwatch: {error:#}; it is left out")),
+            Err(error) => return Err(error),
+        }
     }
     files.sort_by(|(a, _), (b, _)| {
         let key = |meta: &Meta| (meta.host.clone(), meta.recording.clone());
         key(a).cmp(&key(b)).then(a.sequence.cmp(&b.sequence))
     });
     let mut recordings: Vec<Recording> = Vec::new();
+    let mut sequence = None;
     for (meta, path) in files {
+        let number = meta.sequence;
         match recordings.last_mut() {
             // One that says nothing of itself belongs to none.
             Some(last) if last.meta.recording == meta.recording && !meta.recording.is_empty() => {
-                if last.files.contains(&path) {
-                    bail!("{} is given twice", path.display());
+                if let (Some(same), true) = (last.files.last(), sequence == Some(meta.sequence)) {
+                    bail!(
+                        "{} and {} are the same file of one recording",
+                        same.display(),
+                        path.display()
+                    );
                 }
                 last.files.push(path);
             }
             _ => recordings.push(Recording { meta, files: vec![path] }),
         }
+        sequence = Some(number);
     }
     recordings.sort_by_key(|recording| recording.meta.clock.real_ns);
     Ok(recordings)
 }
 
-/// A directory stands for the trace files in it.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// A directory stands for the trace files in it. With each, whether it was named itself.
+fn expand(paths: &[PathBuf]) -> Result<Vec<(PathBuf, bool)>> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
-            files.push(path.clone());
+            files.push((path.clone(), true));
             continue;
         }
         let entries = fs::read_dir(path).with_context(|| format!("read {}", path.display()))?;
@@ -83,7 +94,7 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         for entry in entries {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "tcpw") {
-                files.push(path);
+                files.push((path, false));
             }
         }
         if files.len() == there {
@@ -109,9 +120,9 @@ impl Recording {
             Moment::At(ns) => Ok(ns),
             Moment::AfterStart(span) => Ok(start.saturating_add(span.0)),
             Moment::BeforeEnd(span) => Ok(end.saturating_sub(span.0)),
-            Moment::TimeOfDay(time) => on_the_day_of(start, time),
+            Moment::TimeOfDay(time) => time_of_day(time, start, end),
         };
-        let range = Range { from: from.map(wall).transpose()?, to: to.map(wall).transpose()? };
+        let mut range = Range { from: from.map(wall).transpose()?, to: to.map(wall).transpose()? };
         let (first, last) = (range.from.unwrap_or(start), range.to.unwrap_or(end));
         if first > end || last < start || first > last {
             bail!(
@@ -122,6 +133,8 @@ impl Recording {
                 shown(end)
             );
         }
+        // What is before the beginning was not seen, and does not count as time.
+        range.from = range.from.filter(|&from| from > start);
         Ok(range)
     }
 
@@ -156,12 +169,22 @@ impl Recording {
     }
 }
 
-fn on_the_day_of(start_ns: u64, time: civil::Time) -> Result<u64> {
-    let zoned = wall(start_ns).to_zoned(TimeZone::system());
-    let at = zoned.date().to_datetime(time).to_zoned(TimeZone::system())?;
-    // A recording that began before midnight has that time on the next day.
-    let at = if at < zoned { at.tomorrow().unwrap_or(at) } else { at };
-    Ok(u64::try_from(at.timestamp().as_nanosecond())?)
+/// That time on the first day on which the recording has it, or else on its first day.
+fn time_of_day(time: civil::Time, start: u64, end: u64) -> Result<u64> {
+    let first_day = wall(start).to_zoned(TimeZone::system()).date();
+    let on = |day: civil::Date| {
+        let at = day.to_datetime(time).to_zoned(TimeZone::system())?;
+        Ok(u64::try_from(at.timestamp().as_nanosecond())?)
+    };
+    let mut day = first_day;
+    while wall(end).to_zoned(TimeZone::system()).date() >= day {
+        let at = on(day)?;
+        if (start..=end).contains(&at) {
+            return Ok(at);
+        }
+        day = day.tomorrow()?;
+    }
+    on(first_day)
 }
 
 fn wall(ns: u64) -> Wall {

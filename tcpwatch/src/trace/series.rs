@@ -27,27 +27,48 @@ impl Series {
         Ok(series)
     }
 
-    /// The name of the next file. Removes the oldest of those that are too many, that one included.
-    pub fn begin(&mut self) -> io::Result<PathBuf> {
+    /// The name of the next file.
+    pub fn next_file(&mut self) -> PathBuf {
         let path = self.name(self.next);
         self.next += 1;
-        if let Some(keep) = self.keep {
-            let there = self.there()?;
-            let excess = (there.len() + 1).saturating_sub(keep);
-            for (_, oldest) in there.iter().take(excess) {
-                fs::remove_file(oldest)?;
-            }
-        }
-        Ok(path)
+        path
     }
 
-    /// The file after this one, if that belongs to a series.
-    pub fn after(path: &Path) -> Option<PathBuf> {
+    /// The file of that name could not be begun.
+    pub fn give_back(&mut self) {
+        self.next -= 1;
+    }
+
+    /// Removes the oldest of those that are too many. To be called when the newest has something in
+    /// it, so that a full disk costs no history.
+    pub fn trim(&self) -> io::Result<()> {
+        let Some(keep) = self.keep else { return Ok(()) };
+        let there = self.there()?;
+        for (_, oldest) in there.iter().take(there.len().saturating_sub(keep)) {
+            fs::remove_file(oldest)?;
+        }
+        Ok(())
+    }
+
+    /// The file after this one in its series: the one with the next number that is there.
+    pub fn after(path: &Path) -> io::Result<Option<PathBuf>> {
+        let Some((series, number)) = Self::of(path) else { return Ok(None) };
+        Ok(series.there()?.into_iter().find(|&(other, _)| other > number).map(|(_, path)| path))
+    }
+
+    /// Whether a file belongs to no series.
+    pub fn has_one_file(path: &Path) -> bool {
+        Self::of(path).is_none()
+    }
+
+    /// The series that a file belongs to, and its number there.
+    fn of(path: &Path) -> Option<(Self, u32)> {
         let name = path.file_name()?.to_str()?;
         let (stem, extension) = name.rsplit_once('.')?;
         let (stem, digits) = stem.rsplit_once('.')?;
         let number: u32 = digits.parse().ok().filter(|_| digits.len() >= DIGITS)?;
-        Some(path.with_file_name(format!("{stem}.{:0DIGITS$}.{extension}", number + 1)))
+        let path = path.with_file_name(format!("{stem}.{extension}"));
+        Some((Self { path, keep: None, next: number + 1 }, number))
     }
 
     fn name(&self, number: u32) -> PathBuf {
@@ -96,7 +117,8 @@ mod tests {
         for round in 0..2 {
             let mut series = Series::new(&path, Some(3)).unwrap();
             for _ in 0..3 {
-                fs::write(series.begin().unwrap(), "x").unwrap();
+                fs::write(series.next_file(), "x").unwrap();
+                series.trim().unwrap();
             }
             let names: Vec<_> = Series::new(&path, None)
                 .unwrap()
@@ -109,9 +131,12 @@ mod tests {
             assert_eq!(names, [last - 2, last - 1, last]);
         }
         fs::write(dir.path().join("box.notes.tcpw"), "x").unwrap();
-        assert_eq!(Series::new(&path, None).unwrap().next, 7);
-        let after = Series::after(&dir.path().join("box.000009.tcpw")).unwrap();
-        assert_eq!(after, dir.path().join("box.000010.tcpw"));
-        assert_eq!(Series::after(&path), None);
+        let series = Series::new(&path, None).unwrap();
+        assert_eq!(series.next, 7);
+        let after = |number| Series::after(&series.name(number)).unwrap();
+        assert_eq!(after(1), Some(series.name(4)), "those between are removed already");
+        assert_eq!(after(4), Some(series.name(5)));
+        assert_eq!(after(6), None);
+        assert!(Series::has_one_file(&path) && !Series::has_one_file(&series.name(1)));
     }
 }

@@ -45,10 +45,20 @@ impl Writer {
             entries: Vec::new(),
             unsynced: true,
         };
-        append(&mut writer.file, &mut writer.offset, &[FileHeader::new().as_bytes()])?;
+        match writer.begin(meta) {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                // Nobody needs a file that says nothing.
+                std::fs::remove_file(path)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self, meta: &Meta) -> io::Result<()> {
+        append(&mut self.file, &mut self.offset, &[FileHeader::new().as_bytes()])?;
         let meta = serde_json::to_vec(meta)?;
-        writer.block(BlockHeader::new(Kind::Meta), &meta)?;
-        Ok(writer)
+        self.block(BlockHeader::new(Kind::Meta), &meta)
     }
 
     /// Where it is.

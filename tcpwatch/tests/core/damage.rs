@@ -226,7 +226,9 @@ fn a_removed_part_is_counted_exactly() {
 #[test]
 fn what_is_no_trace_is_refused() {
     let mut trace = Trace::new();
-    for bytes in [&b""[..], b"x", b"#!/bin/sh\necho this is no trace at all\n", &[0; 4096]] {
+    let error = trace.replay(b"").err().expect("refused");
+    assert!(format!("{error:#}").contains("empty"), "{error:#}");
+    for bytes in [&b"x"[..], b"#!/bin/sh\necho this is no trace at all\n", &[0; 4096]] {
         let error = trace.replay(bytes).err().expect("refused");
         assert!(format!("{error:#}").contains("not a trace file"), "{error:#}");
     }

@@ -109,6 +109,14 @@ fn a_burst_is_not_growth() {
     }
 }
 
+/// What lingered before anybody looked is found at once; a few more do not make that a rate.
+#[test]
+fn what_was_there_before_is_not_growth() {
+    let before = (0..300).map(|n| (0.5, n, Status::Open));
+    let few = (0..10u32).map(|n| (f64::from(n) + 1.0, u64::from(n) + 1000, Status::Open));
+    assert_eq!(claims(before.chain(few).collect(), 60), 0);
+}
+
 #[test]
 fn a_leak_grows() {
     let leak = |every: f64, count: u32| -> Vec<_> {
