@@ -427,6 +427,7 @@ impl<'a> Watcher<'a> {
     /// Takes what is left, confirms what is due, writes the summary.
     fn finish(mut self) -> Result<Summary> {
         self.rest_until = Timestamp::default();
+        self.look_again = self.look_again.map(|_| Timestamp::default());
         self.step()?;
         self.mark_clock()?;
         let unfollowed = self.kernel.unfollowed()?;

@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("a_recording_rotates_and_keeps_so_many", rotates),
         Test::new("a_recorder_that_is_killed_leaves_what_it_wrote", killed),
         Test::new("a_full_disk_loses_nothing_that_was_written", full_disk),
+        Test::new("a_full_disk_costs_no_history", full_disk_at_rotation),
         Test::new("a_growing_file_is_followed", followed),
         Test::new("run_records_what_it_shows", run_records),
         Test::new("what_cannot_be_recorded_is_refused", refused),
@@ -89,6 +90,14 @@ fn recorder(path: &Path, flags: &[&str]) -> Watch {
     Watch::start_raw(&[&["record", "-o", path, "-N", &namespace], flags].concat())
 }
 
+/// The same, and does not wait until it has begun.
+fn start(path: &Path) -> Watch {
+    let namespace = namespace();
+    let path = path.to_str().unwrap();
+    let flags = ["record", "-o", path, "-N", &namespace, "--ready-file", "/dev/stderr"];
+    Watch::start_unattached(&flags)
+}
+
 /// How many transitions it says that it has recorded.
 fn recorded(stderr: &str) -> usize {
     let after = stderr.split("recorded ").nth(1).unwrap_or_else(|| panic!("{stderr}"));
@@ -140,19 +149,23 @@ fn other_threshold() {
     let (_dir, path) = place();
     let watch = recorder(&path, &["--linger", "1h"]);
     let mut other = Watch::start(&["--linger", "400ms"]);
-    leak(|| {
-        for _ in 0..3 {
-            other.finding("open");
-        }
-    });
-    quiet(0);
+    let listener = listen(Kind::V4);
+    let (client, server) = pair(Kind::V4, &listener);
+    drop(client);
+    // One that is reset and closed, which is no dead fd.
+    let (client, closed) = pair(Kind::V4, &listener);
+    crate::peers::reset(client);
+    drop(closed);
+    other.finding("open");
     watch.stop();
+    drop(server);
     let name = path.to_str().unwrap();
     assert_eq!(count(&json_lines(&quietly(&["replay", "-qj", name])), "finding"), 0);
     let found = json_lines(&quietly(&["replay", "-qj", "--linger", "100ms", name]));
     let open: Vec<_> =
         found.iter().filter(|line| line["type"] == "finding" && line["status"] == "open").collect();
-    assert!(!open.is_empty(), "{found:#?}");
+    assert_eq!(open.len(), 1, "{found:#?}");
+    assert_eq!(open[0]["verdict"], "not-reading");
     let port = open[0]["remote"]["port"].as_u64().unwrap().to_string();
     let one = json_lines(&quietly(&["replay", "-j", "--linger", "100ms", "-D", &port, name]));
     assert!(count(&one, "transition") > 0);
@@ -165,7 +178,7 @@ fn other_threshold() {
 }
 
 fn rotates() {
-    const CONNECTIONS: usize = 40_000;
+    const CONNECTIONS: usize = 15_000;
     let (dir, path) = place();
     let all = dir.path().join("all.tcpw");
     let kept = recorder(&path, &["--rotate-size", "64K", "--keep", "3"]);
@@ -192,22 +205,30 @@ fn rotates() {
         let info = info(Path::new(name));
         assert_eq!((&info["missing"], &info["damage"]), (&json!(0), &json!([])), "{info}");
         assert!(info["snapshots"].as_u64().unwrap() >= 1, "each can be read alone: {info}");
-        let alone = tcpwatch(&["replay", "-j", name]);
-        assert!(alone.status.success() && alone.stderr.is_empty(), "{alone:?}");
+        let alone = tcpwatch(&["replay", "-q", name]);
+        let said = String::from_utf8_lossy(&alone.stderr);
+        let goes_on = said.lines().all(|line| line.contains("goes on after its file"));
+        assert!(alone.status.success() && goes_on, "{alone:?}");
     }
     let replay = |files: &[String]| {
         let args: Vec<_> =
             ["replay", "-j"].into_iter().chain(files.iter().map(String::as_str)).collect();
-        json_lines(&quietly(&args))
+        let output = tcpwatch(&args);
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        (json_lines(&text), String::from_utf8(output.stderr).unwrap())
     };
-    let lines = replay(&whole);
+    let (lines, said) = replay(&whole);
+    assert_eq!(said, "");
     assert_eq!(count(&lines, "transition"), CONNECTIONS * 10 + 2);
     assert_eq!(lines.last().unwrap()["lost"], 0);
-    assert_eq!(replay(&kept).last().unwrap()["lost"], 0, "three files in a row miss nothing");
+    assert_eq!(replay(&kept).0.last().unwrap()["lost"], 0, "three files in a row miss nothing");
     // Without one from the middle, what is missing is known.
     let mut without = whole.clone();
     let removed = info(Path::new(&without.remove(1)))["transitions"].as_u64().unwrap();
-    assert_eq!(replay(&without).last().unwrap()["lost"], removed);
+    let (lines, said) = replay(&without);
+    assert_eq!(lines.last().unwrap()["lost"], removed);
+    assert!(said.contains("are missing"), "{said}");
 }
 
 /// A hundred, five at a time, at moments that are in step with nothing: between their start and
@@ -222,7 +243,11 @@ fn killed() {
         let mut sizes = std::collections::BTreeSet::new();
         for round in 0..ROUNDS {
             let names = (0..AT_ONCE).map(|number| dir.path().join(format!("{number}.tcpw")));
-            let watches: Vec<_> = names.map(|path| (recorder(&path, &[]), path)).collect();
+            // All of them start at once.
+            let watches: Vec<_> = names.map(|path| (start(&path), path)).collect();
+            for (watch, _) in &watches {
+                watch.said("ready");
+            }
             for (number, (watch, _)) in watches.iter().enumerate() {
                 let micros = (round * AT_ONCE + number as u64) * 7919 % 200_000;
                 thread::sleep(Duration::from_micros(micros));
@@ -307,6 +332,42 @@ fn full_disk() {
     assert_eq!(count(&lines, "transition") as u64, there);
     assert_eq!(lines.last().unwrap()["lost"], missing);
     assert!(lines.iter().any(|line| line["uncertain"] == true), "lifetimes over the hole say so");
+}
+
+/// A disk that something else fills while a series goes on.
+fn full_disk_at_rotation() {
+    let disk = SmallDisk::new();
+    let (filler, path) = (disk.0.path().join("filler"), disk.0.path().join("a.tcpw"));
+    let watch = recorder(&path, &["--rotate-every", "300ms", "--keep", "4"]);
+    let over = AtomicBool::new(false);
+    let files = || {
+        let names = fs::read_dir(disk.0.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut names: Vec<_> = names.filter(|path| *path != filler).collect();
+        names.sort();
+        names
+    };
+    thread::scope(|scope| {
+        let load = scope.spawn(|| churn_until(&over));
+        while files().len() < 4 {
+            thread::yield_now();
+        }
+        // As much as there is room for.
+        let _ = fs::write(&filler, vec![1; 512 << 10]);
+        watch.said("No space left on device");
+        let before = files();
+        // It tries again and again.
+        thread::sleep(Duration::from_secs(2));
+        let whole = |path: &&PathBuf| info(path)["closed"] == true;
+        let kept = before.iter().filter(|path| path.exists()).filter(whole).count();
+        assert!(kept >= 3, "history is kept: {before:?}, then {:?}", files());
+        fs::remove_file(&filler).unwrap();
+        watch.said("the recording goes on");
+        over.store(true, Ordering::Relaxed);
+        load.join().unwrap();
+    });
+    watch.stop();
+    let output = tcpwatch(&["replay", "-q", disk.0.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
 }
 
 fn followed() {
