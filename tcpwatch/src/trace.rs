@@ -14,7 +14,7 @@
 //! missing, also for want of space on the disk, is known exactly. A block is written when it has
 //! 256 KiB or when its first input is a second old (a minute, if it holds clock marks only).
 //!
-//! Kinds of blocks: `1` meta ([`meta::Meta`], JSON; the first block), `2` inputs, `3` index (where the
+//! Kinds of blocks: `1` meta ([`meta::Meta`], JSON; the first block, and once more at the end), `2` inputs, `3` index (where the
 //! blocks of inputs are: an accelerator, at the end), `4` end (the file was closed in order; flag 2
 //! says that another file goes on). Others are passed over, by a reader that does not know them.
 //!

@@ -196,8 +196,15 @@ impl Reader {
     fn read_meta(&mut self) -> io::Result<()> {
         let (start, damaged) = (self.position, self.damaged_start);
         self.damaged_start = false;
-        // The first block, if it is intact; if not, the damage is told in its turn.
+        // The first block, if it is intact; if not, the damage is told in its turn, and the same is
+        // said again near the end.
         let _ = self.next_block()?;
+        if self.meta.is_none() {
+            for at in self.places(Kind::Meta)? {
+                let payload = self.read_whole(at, Kind::Meta)?;
+                self.meta = payload.and_then(|payload| Meta::from_json(&payload));
+            }
+        }
         (self.position, self.number, self.damaged_start) = (start, None, damaged);
         Ok(())
     }
@@ -279,9 +286,28 @@ impl Reader {
 
     /// The same, from the headers alone.
     fn hop(&mut self) -> io::Result<Vec<Entry>> {
-        let start = self.position;
         let mut entries = Vec::new();
-        self.position = FILE_HEADER_LEN as u64;
+        self.hop_through(|at, header| {
+            if header.is(Kind::Inputs) {
+                entries.push(Entry::new(at, header));
+            }
+        })?;
+        Ok(entries)
+    }
+
+    /// Where the blocks of a kind are.
+    fn places(&mut self, kind: Kind) -> io::Result<Vec<u64>> {
+        let mut places = Vec::new();
+        self.hop_through(|at, header| {
+            if header.is(kind) {
+                places.push(at);
+            }
+        })?;
+        Ok(places)
+    }
+
+    fn hop_through(&mut self, mut each: impl FnMut(u64, &BlockHeader)) -> io::Result<()> {
+        let start = std::mem::replace(&mut self.position, FILE_HEADER_LEN as u64);
         loop {
             let mut bytes = [0; BLOCK_HEADER_LEN];
             if read_at(&self.file, &mut bytes, self.position)? < BLOCK_HEADER_LEN {
@@ -291,13 +317,11 @@ impl Reader {
                 self.find_block()?;
                 continue;
             };
-            if header.is(Kind::Inputs) {
-                entries.push(Entry::new(self.position, &header));
-            }
+            each(self.position, &header);
             self.position += BLOCK_HEADER_LEN as u64 + u64::from(header.stored_len.get());
         }
         self.position = start;
-        Ok(entries)
+        Ok(())
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Writer {
     offset: u64,
     number: u32,
     entries: Vec<Entry>,
+    /// What the file says of itself, for its end.
+    meta: Vec<u8>,
     unsynced: bool,
 }
 
@@ -43,9 +45,10 @@ impl Writer {
             offset: 0,
             number: 0,
             entries: Vec::new(),
+            meta: serde_json::to_vec(meta)?,
             unsynced: true,
         };
-        match writer.begin(meta) {
+        match writer.begin() {
             Ok(()) => Ok(writer),
             Err(error) => {
                 // Nobody needs a file that says nothing.
@@ -55,10 +58,16 @@ impl Writer {
         }
     }
 
-    fn begin(&mut self, meta: &Meta) -> io::Result<()> {
+    fn begin(&mut self) -> io::Result<()> {
         append(&mut self.file, &mut self.offset, &[FileHeader::new().as_bytes()])?;
-        let meta = serde_json::to_vec(meta)?;
-        self.block(BlockHeader::new(Kind::Meta), &meta)
+        self.write_meta()
+    }
+
+    fn write_meta(&mut self) -> io::Result<()> {
+        let meta = std::mem::take(&mut self.meta);
+        let written = self.block(BlockHeader::new(Kind::Meta), &meta);
+        self.meta = meta;
+        written
     }
 
     /// Where it is.
@@ -89,6 +98,7 @@ impl Writer {
 
     /// Ends the file; `before` is what the recording has by now.
     pub fn close(mut self, before: u64, continued: bool) -> io::Result<()> {
+        self.write_meta()?;
         let place = self.offset;
         let entries = index::encode(&self.entries);
         // Too many for one block: then the headers must do.

@@ -197,6 +197,20 @@ fn every_changed_byte_is_noticed() {
 }
 
 #[test]
+fn what_it_says_of_itself_is_there_twice() {
+    let mut trace = Trace::new();
+    let mut bytes = trace.bytes.clone();
+    bytes[16..120].fill(0);
+    let replayed = trace.replay(&bytes).unwrap();
+    assert_eq!(
+        replayed.out.lines().filter(|line| !line.contains("\"lost\"")).count() + 1,
+        trace.live.lines().count(),
+        "the same findings, with the same threshold"
+    );
+    assert!(replayed.said.iter().all(|line| line.contains("damaged")), "{:?}", replayed.said);
+}
+
+#[test]
 fn a_removed_part_is_counted_exactly() {
     let mut trace = Trace::new();
     let whole = trace.bytes.clone();
