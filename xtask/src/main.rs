@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod ebpf;
+mod fuzz;
 mod looks;
 mod traces;
 
@@ -37,6 +38,10 @@ enum Task {
     /// Hold sockets, for bench-leaks.
     #[command(hide = true)]
     Hold(looks::HoldArgs),
+    /// Try trace files that nobody would write
+    Fuzz(fuzz::Args),
+    /// Renew fuzz/corpus from stories, a recording and what fuzzing has found
+    FuzzCorpus,
     /// Everything that must pass before a change lands
     Ci,
 }
@@ -49,6 +54,8 @@ fn main() -> ExitCode {
         Task::BenchLeaks(args) => looks::run(&args),
         Task::BenchTraces(args) => traces::run(&args),
         Task::Hold(args) => looks::hold(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
+        Task::FuzzCorpus => fuzz::renew(),
         Task::Ci => ci::run(),
     };
     match result {
