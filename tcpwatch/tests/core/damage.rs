@@ -26,7 +26,7 @@ use tcpwatch::{
 use crate::{notation, properties};
 
 /// A connection that leaks, and healthy ones before, beside and after it.
-fn story() -> Vec<Input> {
+pub(crate) fn story() -> Vec<Input> {
     let mut lines = vec!["0.1 pass everything".to_owned(), "0.1 end".to_owned()];
     for number in 0..6 {
         let (at, id, port) = (f64::from(number) * 1.5 + 0.2, number + 10, 5000 + number);
@@ -60,7 +60,7 @@ fn options(path: &Path) -> Options {
 }
 
 /// Runs inputs through a pipeline that is recorded; returns what it wrote.
-fn record(path: &Path, rules: &Rules, inputs: &[Input], flush_every: usize) -> String {
+pub(crate) fn record(path: &Path, rules: &Rules, inputs: &[Input], flush_every: usize) -> String {
     let clock = notation::clock(Timestamp(0));
     let meta = Meta {
         recording: "a".to_owned(),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
 mod damage;
+mod fuzz_corpus;
 mod growth;
 mod invariants;
 mod notation;

@@ -207,7 +207,7 @@ fn facts() -> impl Strategy<Value = Input> {
         })
 }
 
-fn input() -> impl Strategy<Value = Input> {
+pub(crate) fn input() -> impl Strategy<Value = Input> {
     let scope = proptest::sample::select(vec![Scope::Everything, Scope::Lingering, Scope::Watched]);
     let clock = (time(), any::<u64>(), any::<u64>()).prop_map(|(mono, boot, real_ns)| {
         Input::Clock(ClockMark { mono, boot: Timestamp(boot), real_ns })
