@@ -146,7 +146,7 @@ impl LingerTable {
             .filter(|owner| matches!(owner.how, How::Connect | How::Accept))
             .map(|owner| owner.process);
         let entry = Lingering {
-            expected_acked: socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent)),
+            expected_acked: socket.tcp.map(|tcp| tcp.bytes_acked.saturating_add(tcp.unsent.into())),
             acked: socket.tcp.map(|tcp| tcp.bytes_acked),
             socket,
             state,
@@ -357,7 +357,8 @@ impl LingerTable {
         if entry.socket.role.is_none() && listener.is_some() {
             entry.socket.role = Some(Role::Server);
         }
-        entry.expected_acked = entry.socket.tcp.map(|tcp| tcp.bytes_acked + u64::from(tcp.unsent));
+        entry.expected_acked =
+            entry.socket.tcp.map(|tcp| tcp.bytes_acked.saturating_add(tcp.unsent.into()));
         entry.acked = entry.socket.tcp.map(|tcp| tcp.bytes_acked);
         entry.deadline = at + entry.interval;
         self.deadlines.insert((entry.deadline, id));

@@ -64,7 +64,8 @@ impl ProcessFacts {
     /// `17 threads: 12 S in futex_do_wait, 5 R`; empty if none were seen.
     pub fn describe_threads(&self) -> String {
         const NAMED: usize = 3;
-        let all: u64 = self.threads.iter().map(|t| t.count).sum::<u64>() + self.threads_unseen;
+        let all: u64 =
+            self.threads.iter().fold(self.threads_unseen, |all, t| all.saturating_add(t.count));
         let of_one = |t: &Threads| {
             let wait = t.wait.as_ref().map_or_else(String::new, |wait| format!(" in {wait}"));
             format!("{}{wait}", t.state)
@@ -78,7 +79,8 @@ impl ProcessFacts {
                     .take(NAMED)
                     .map(|t| format!("{} {}", t.count, of_one(t)))
                     .collect();
-                let named: u64 = groups.iter().take(NAMED).map(|t| t.count).sum();
+                let named: u64 =
+                    groups.iter().take(NAMED).fold(0, |all: u64, t| all.saturating_add(t.count));
                 if named < all {
                     parts.push(format!("{} others", all - named));
                 }

@@ -380,7 +380,7 @@ impl Player<'_, '_> {
         self.gap = true;
         if let (Some(before), Some(header)) = (self.before, damage.header) {
             // Whatever comes next begins after these.
-            let last = header.before.get() + u64::from(header.transitions.get());
+            let last = header.before.get().saturating_add(header.transitions.get().into());
             self.before = Some(before.min(last));
         }
     }
@@ -405,7 +405,9 @@ impl Player<'_, '_> {
         }
         self.close_gap(first, Some(header.before.get()))?;
         let offset = header.wall_offset_ns.get();
-        let mono = |wall: Option<u64>| wall.map(|ns| Timestamp(ns.saturating_add_signed(-offset)));
+        let mono = |wall: Option<u64>| {
+            wall.map(|ns| Timestamp(ns.saturating_add_signed(offset.saturating_neg())))
+        };
         let part = (mono(self.play.range.from), mono(self.play.range.to));
         let mut transitions = 0;
         let result = Decoder::new(payload).and_then(|mut decoder| {
@@ -417,7 +419,7 @@ impl Player<'_, '_> {
             self.unknown += decoder.unknown;
             Ok(go)
         });
-        self.before = Some(header.before.get() + transitions);
+        self.before = Some(header.before.get().saturating_add(transitions));
         match result {
             Ok(go) => go,
             Err(error) => {

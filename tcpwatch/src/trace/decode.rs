@@ -102,7 +102,8 @@ impl<'a> Decoder<'a> {
     /// Index of the socket that is this many before the last.
     fn index(&self, back: u64) -> Result<usize, TraceError> {
         let back = usize::try_from(back).map_err(|_| TraceError::Senseless)?;
-        self.expected.len().checked_sub(1 + back).ok_or(TraceError::Senseless)
+        let newest = self.expected.len().checked_sub(1);
+        newest.and_then(|newest| newest.checked_sub(back)).ok_or(TraceError::Senseless)
     }
 
     fn known(&self, index: usize) -> Result<&Row, TraceError> {
