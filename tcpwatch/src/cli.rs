@@ -75,12 +75,6 @@ pub enum Command {
 /// Flags of the live view.
 #[derive(Args, Clone, Debug)]
 pub struct LiveArgs {
-    /// Which sockets.
-    #[command(flatten)]
-    pub filter: FilterArgs,
-    /// What to show.
-    #[command(flatten)]
-    pub output: OutputArgs,
     /// A connection that stays in `CLOSE_WAIT` this long is a finding
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = config::duration)]
     pub linger: std::time::Duration,
@@ -105,6 +99,12 @@ pub struct LiveArgs {
     /// Create this file when everything is attached
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub ready_file: Option<PathBuf>,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// What to show.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Which sockets to watch. Several values of one flag widen, several flags narrow.
@@ -174,9 +174,6 @@ pub struct OutputArgs {
 /// Flags of `leaks`.
 #[derive(Args, Clone, Debug)]
 pub struct LeaksArgs {
-    /// Which sockets.
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// Only what has lingered this long; 0s shows also what passes through at this moment
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = config::duration)]
     pub linger: std::time::Duration,
@@ -195,17 +192,14 @@ pub struct LeaksArgs {
     /// Exit 1 if anything lingers
     #[arg(long)]
     pub fail_on_leak: bool,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 /// Flags of `run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Which sockets.
-    #[command(flatten)]
-    pub sockets: SocketArgs,
-    /// What to show.
-    #[command(flatten)]
-    pub output: OutputArgs,
     /// Write to this file instead of standard error
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub output_file: Option<PathBuf>,
@@ -230,14 +224,17 @@ pub struct RunArgs {
     /// The command and its arguments, after --
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
+    /// Which sockets.
+    #[command(flatten)]
+    pub sockets: SocketArgs,
+    /// What to show.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Flags of `record`.
 #[derive(Args, Clone, Debug)]
 pub struct RecordArgs {
-    /// Which sockets.
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// The trace file; with --rotate-… FILE.tcpw becomes FILE.000001.tcpw, FILE.000002.tcpw, …
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
@@ -275,6 +272,9 @@ pub struct RecordArgs {
     /// Create this file when everything is attached
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub ready_file: Option<PathBuf>,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 /// Which recordings, and how to read them.
@@ -283,9 +283,6 @@ pub struct TraceArgs {
     /// Trace files, or directories of them; those of one recording are put in order
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Which sockets.
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// A connection that stays in `CLOSE_WAIT` this long is a finding [default: as recorded]
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     pub linger: Option<std::time::Duration>,
@@ -298,17 +295,14 @@ pub struct TraceArgs {
     /// End here
     #[arg(long = "until", value_name = "WHEN", allow_hyphen_values = true, value_parser = config::moment)]
     pub until: Option<crate::trace::recording::Moment>,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 /// Flags of `replay`.
 #[derive(Args, Clone, Debug)]
 pub struct ReplayArgs {
-    /// Which recordings.
-    #[command(flatten)]
-    pub trace: TraceArgs,
-    /// How to show it.
-    #[command(flatten)]
-    pub output: OutputArgs,
     /// Show findings only
     #[arg(short = 'q', long = "findings", conflicts_with = "state")]
     pub findings: bool,
@@ -321,14 +315,17 @@ pub struct ReplayArgs {
     /// Go on when the file grows
     #[arg(short, long)]
     pub follow: bool,
+    /// Which recordings.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Flags of `report`.
 #[derive(Args, Clone, Debug)]
 pub struct ReportArgs {
-    /// Which recordings.
-    #[command(flatten)]
-    pub trace: TraceArgs,
     /// Show this many culprits and services
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
@@ -338,6 +335,9 @@ pub struct ReportArgs {
     /// Exit 1 if there were findings
     #[arg(long)]
     pub fail_on_leak: bool,
+    /// Which recordings.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// Flags of `diff`.
@@ -349,9 +349,6 @@ pub struct DiffArgs {
     /// The recording from after
     #[arg(value_name = "B")]
     pub after: PathBuf,
-    /// Which sockets.
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// A connection that stays in `CLOSE_WAIT` this long is a finding [default: as recorded]
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     pub linger: Option<std::time::Duration>,
@@ -367,14 +364,14 @@ pub struct DiffArgs {
     /// Exit 1 if there are new leaks, or more
     #[arg(long)]
     pub fail_on_leak: bool,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 /// Flags of `export`.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
-    /// Which recordings.
-    #[command(flatten)]
-    pub trace: TraceArgs,
     /// Into what
     #[arg(long, value_enum)]
     pub to: Format,
@@ -387,6 +384,9 @@ pub struct ExportArgs {
     /// Parquet in OUT/host=…/date=…/, as query engines expect the data of many hosts
     #[arg(long)]
     pub partition: bool,
+    /// Which recordings.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// What `export` writes.
@@ -416,9 +416,6 @@ pub struct InfoArgs {
 /// Flags of `states`.
 #[derive(Args, Clone, Debug)]
 pub struct StatesArgs {
-    /// Which sockets.
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// Count by this
     #[arg(long, value_enum, default_value_t = By::Process)]
     pub by: By,
@@ -428,6 +425,9 @@ pub struct StatesArgs {
     /// JSON lines: one per row
     #[arg(short, long)]
     pub json: bool,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 /// What `states` counts by.

@@ -19,9 +19,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
-    let span: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "use a number with a unit, such as 30s, 500ms or 2m".to_owned())?;
+    let wrong = || "use a number with a unit, such as 30s, 500ms, 2m or 1d".to_owned();
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let day = jiff::SpanRelativeTo::days_are_24_hours();
+    let span = span.to_duration(day).map_err(|_| wrong())?;
     Duration::try_from(span).map_err(|_| "a time cannot be negative".to_owned())
 }
 
@@ -245,6 +246,8 @@ mod tests {
             ("1h30m", 5_400_000),
             ("5", 5000),
             ("0s", 0),
+            ("1d", 86_400_000),
+            ("1w2d3h", 788_400_000),
         ];
         for (text, ms) in cases {
             assert_eq!(duration(text).unwrap(), Duration::from_millis(ms), "{text}");

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+const TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/shop.tcpw");
+
 fn tcpwatch(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tcpwatch")).args(args).output().expect("tcpwatch runs")
 }
@@ -40,6 +42,25 @@ fn bad_input_is_refused_with_a_reason() {
     refused(&["run"], &["<COMMAND>"]);
     refused(&["run", "-o", "/no/such/dir/file", "--", "true"], &["/no/such/dir/file"]);
     refused(&["nonsense"], &["nonsense"]);
+    refused(&["record"], &["--output"]);
+    refused(&["record", "-o", "/tmp/x", "--rotate-size", "5"], &["64K"]);
+    refused(&["replay"], &["<FILE>"]);
+    refused(&["replay", "/no/such/file"], &["/no/such/file", "No such file"]);
+    refused(&["replay", "/etc/hostname"], &["/etc/hostname", "not a trace file"]);
+    refused(&["report", "/etc/hostname"], &["not a trace file"]);
+    refused(&["info", "/etc/hostname"], &["not a trace file"]);
+    refused(&["diff", "/etc/hostname"], &["<B>"]);
+    refused(&["report", "/proc/self/fdinfo"], &["no trace file (*.tcpw)"]);
+    refused(&["replay", TRACE, "--speed", "0"], &["above 0"]);
+    refused(&["replay", TRACE, "--from", "soon"], &["17:30", "+5m"]);
+    refused(&["replay", TRACE, "--from", "+1d"], &["nothing was recorded between"]);
+    refused(&["replay", TRACE, "-N", "web"], &["inode"]);
+    refused(&["replay", TRACE, "-N", "1"], &["limited to network namespace"]);
+    refused(&["replay", TRACE, TRACE], &["the same file"]);
+    refused(&["export", TRACE, "-o", "/tmp/x", "--to", "xml"], &["parquet", "perfetto"]);
+    refused(&["export", TRACE, "-o", "/tmp/x", "--to", "csv", "--partition"], &["parquet"]);
+    refused(&["export", TRACE, "-o", "/no/such/dir/x", "--to", "csv"], &["/no/such/dir/x"]);
+    refused(&["export", TRACE, "-o", TRACE, "--to", "csv"], &["the recording itself"]);
 }
 
 #[test]
@@ -63,7 +84,21 @@ fn help_shows_examples_and_every_verb() {
     let output = tcpwatch(&["--help"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success());
-    for word in ["Examples:", "doctor", "demo", "--pid", "--linger", "--ring-size", "Exit codes"] {
+    for word in [
+        "Examples:",
+        "record",
+        "replay",
+        "report",
+        "diff",
+        "export",
+        "info",
+        "doctor",
+        "demo",
+        "--pid",
+        "--linger",
+        "--ring-size",
+        "Exit codes",
+    ] {
         assert!(text.contains(word), "--help does not show {word}");
     }
 }
