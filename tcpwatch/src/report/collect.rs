@@ -13,6 +13,7 @@
 //! | culprits | 1,024, each with one example | counted in one `other` |
 //! | open findings | 1,048,576 | their ends count for the culprit they would open now |
 //! | gaps listed | 100 | counted |
+//! | notes on what is missing | 100 | counted |
 
 mod culprits;
 mod durations;
@@ -22,7 +23,7 @@ mod timeline;
 use std::io;
 
 use self::{culprits::Culprits, groups::Groups, timeline::Timeline};
-use super::model::{CountsByWord, Gap, Gaps, Rates, Report, Totals, Wall};
+use super::model::{CountsByWord, Gap, Gaps, Incomplete, Rates, Report, Totals, Wall};
 use crate::core::{
     finding::Verdict,
     input::Transition,
@@ -37,6 +38,8 @@ const MOST_GAPS: usize = 100;
 #[derive(Debug)]
 pub struct Collector {
     linger: Nanos,
+    /// When what is reported begins, if that was told.
+    begin: Option<Timestamp>,
     /// The clocks when the first record came, and when the last did.
     clocks: Option<(ClockMark, ClockMark)>,
     /// The times of the first and of the last record.
@@ -51,6 +54,7 @@ pub struct Collector {
     groups: Groups,
     culprits: Culprits,
     summary: Option<Summary>,
+    incomplete: Incomplete,
 }
 
 impl Collector {
@@ -58,6 +62,7 @@ impl Collector {
     pub fn new(linger: Nanos) -> Self {
         Self {
             linger,
+            begin: None,
             clocks: None,
             seen: None,
             transitions: 0,
@@ -70,7 +75,19 @@ impl Collector {
             groups: Groups::default(),
             culprits: Culprits::default(),
             summary: None,
+            incomplete: Incomplete::default(),
         }
+    }
+
+    /// What is reported begins here: what lingered earlier is from before. Without it that is the
+    /// first record, and a finding that comes first looks older than the recording.
+    pub fn begin(&mut self, at: Timestamp) {
+        self.begin = Some(at);
+    }
+
+    /// Something of the recording is missing, as a sentence says.
+    pub fn note(&mut self, missing: &str) {
+        self.incomplete.note(missing);
     }
 
     /// The report. Before the summary has come in, what only the pipeline knows is missing.
@@ -79,7 +96,8 @@ impl Collector {
         let (from, to) = self.range();
         let timeline = self.timeline.between(from, to, last_clock);
         let states = self.summary.as_ref().filter(|summary| !summary.findings_only);
-        let certain = self.gaps.lost == 0 && states.is_some_and(|summary| summary.evicted == 0);
+        let whole = self.gaps.count == 0 && self.incomplete.is_empty();
+        let certain = whole && states.is_some_and(|summary| summary.evicted == 0);
         Report {
             r#type: "report",
             linger_ns: self.linger.0,
@@ -90,8 +108,9 @@ impl Collector {
             totals: self.totals(),
             rates: self.rates(to.since(from)),
             gaps: self.gaps.clone(),
+            incomplete: self.incomplete.clone(),
             culprits: self.culprits.report(&timeline, to),
-            groups: self.groups.report(to),
+            groups: if self.findings_only() { Vec::new() } else { self.groups.report(to) },
             timeline: timeline.report(states.map(|summary| &summary.now), certain),
         }
     }
@@ -99,10 +118,16 @@ impl Collector {
     /// From where to where the recording goes.
     fn range(&self) -> (Timestamp, Timestamp) {
         let (first, last) = self.seen.unwrap_or_default();
-        match &self.summary {
+        let (first, last) = match &self.summary {
             Some(summary) => (summary.at - summary.duration, summary.at),
             None => (first, last),
-        }
+        };
+        let from = self.begin.unwrap_or(first);
+        (from, last.max(from))
+    }
+
+    fn findings_only(&self) -> bool {
+        self.summary.as_ref().is_some_and(|summary| summary.findings_only)
     }
 
     fn rates(&self, duration: Nanos) -> Rates {
@@ -121,6 +146,7 @@ impl Collector {
             closed: self.closed,
             failed: self.failed,
             not_followed: self.groups.not_followed,
+            before: self.culprits.before(),
             ..Totals::default()
         };
         let Some(summary) = &self.summary else {
@@ -130,18 +156,23 @@ impl Collector {
         let words = |counts: &std::collections::BTreeMap<State, u64>| -> CountsByWord {
             counts.iter().map(|(state, &count)| (state.name(), count)).collect()
         };
+        let mut verdicts: CountsByWord =
+            summary.verdicts.iter().map(|(verdict, &count)| (verdict.word(), count)).collect();
+        if summary.unconfirmed > 0 {
+            verdicts.insert("unconfirmed", summary.unconfirmed);
+        }
         totals.findings_only = summary.findings_only;
         totals.sockets = (!summary.findings_only).then_some(summary.sockets);
         totals.entered = words(&summary.entered);
         totals.now = words(&summary.now);
         totals.findings = summary.findings();
+        for (&verdict, &count) in self.culprits.carried() {
+            totals.findings += count;
+            *verdicts.entry(verdict).or_default() += count;
+        }
+        totals.verdicts = verdicts;
         totals.ended = summary.ended;
         totals.retracted = summary.retracted;
-        totals.verdicts =
-            summary.verdicts.iter().map(|(verdict, &count)| (verdict.word(), count)).collect();
-        if summary.unconfirmed > 0 {
-            totals.verdicts.insert("unconfirmed", summary.unconfirmed);
-        }
         totals.undecided = summary.undecided;
         totals.uncertain = summary.uncertain;
         totals.evicted = summary.evicted;
@@ -166,12 +197,14 @@ impl Collector {
     }
 
     fn lost(&mut self, clock: &ClockMark, lost: Lost) {
-        self.gaps.lost += lost.count;
+        self.gaps.lost = self.gaps.lost.saturating_add(lost.count);
         self.gaps.count += 1;
-        self.timeline.slot(clock, lost.at).lost += lost.count;
+        self.gaps.unknown += u64::from(lost.count == 0);
+        self.timeline.slot(clock, lost.at).lost(lost.count);
         if self.gaps.first.len() < MOST_GAPS {
-            let ts = Wall(clock.wall_ns(lost.at));
-            self.gaps.first.push(Gap { ts, mono_ns: lost.at.0, lost: lost.count });
+            let (ts, mono_ns) = (Wall(clock.wall_ns(lost.at)), lost.at.0);
+            let lost = (lost.count > 0).then_some(lost.count);
+            self.gaps.first.push(Gap { ts, mono_ns, lost });
         }
     }
 
@@ -193,7 +226,9 @@ impl Sink for Collector {
             }
             Record::Finding(finding) => {
                 self.note_time(clock, finding.at);
-                self.culprits.apply(clock, &mut self.timeline, finding);
+                let start = self.begin.or(self.seen.map(|seen| seen.0)).unwrap_or(finding.at);
+                self.culprits.apply(clock, &mut self.timeline, start, finding);
+                self.groups.finding(finding);
             }
             Record::Culprit(culprit) => self.culprits.grew(clock, culprit),
             Record::Lost(lost) => {

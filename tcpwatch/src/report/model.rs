@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use crate::sink;
+use crate::{core::comm, sink};
 
 /// Counts by word: states under the kernel's names, verdicts and causes under those users see.
 pub type CountsByWord = BTreeMap<&'static str, u64>;
@@ -46,6 +46,8 @@ pub struct Report {
     pub rates: Rates,
     /// Transitions that never reached us.
     pub gaps: Gaps,
+    /// What of the recording is missing: damaged or torn files.
+    pub incomplete: Incomplete,
     /// What happened when.
     pub timeline: Timeline,
     /// Groups of findings, what hurts most first.
@@ -73,8 +75,10 @@ pub struct Totals {
     pub entered: CountsByWord,
     /// Sockets in each state at the end, as far as they were seen.
     pub now: CountsByWord,
-    /// Findings opened.
+    /// Findings opened, or open when what is reported begins.
     pub findings: u64,
+    /// Those among them that lingered before that.
+    pub before: u64,
     /// Findings that ended.
     pub ended: u64,
     /// Those among them that turned out to be of connections in use: no leaks.
@@ -114,6 +118,8 @@ pub struct Gaps {
     pub lost: u64,
     /// How often some were.
     pub count: u64,
+    /// Those among them of which it is not known how many were lost.
+    pub unknown: u64,
     /// The first gaps.
     pub first: Vec<Gap>,
 }
@@ -125,8 +131,35 @@ pub struct Gap {
     pub ts: Wall,
     /// The same on the monotonic clock.
     pub mono_ns: u64,
-    /// How many.
-    pub lost: u64,
+    /// How many; `null` if that is not known.
+    pub lost: Option<u64>,
+}
+
+/// What is missing in the files, as sentences. What others named is escaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Incomplete {
+    /// The first sentences.
+    pub notes: Vec<String>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Incomplete {
+    const MOST_NOTES: usize = 100;
+
+    /// Notes that something is missing.
+    pub fn note(&mut self, missing: &str) {
+        if self.notes.len() < Self::MOST_NOTES {
+            self.notes.push(comm::tame(missing));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty()
+    }
 }
 
 /// What happened when.
@@ -156,10 +189,14 @@ pub struct Bucket {
     pub closed: u64,
     /// Transitions lost, as learnt by then.
     pub lost: u64,
-    /// Findings opened.
+    /// How often some were.
+    pub gaps: u64,
+    /// Findings opened; in the first also those that were open when it began.
     pub findings: u64,
     /// Findings open at its end.
     pub open: u64,
+    /// The most sockets in `ESTABLISHED` at once.
+    pub established_max: u64,
     /// The most sockets in `CLOSE_WAIT` at once.
     pub close_wait_max: u64,
     /// Sockets in each state at its end, as far as they were seen.
@@ -215,7 +252,8 @@ pub struct Group {
     pub lifetime: Option<Durations>,
     /// Time in `CLOSE_WAIT`, of those that have left it: also of those that never lingered.
     pub close_wait: Option<Durations>,
-    /// How many were seen to enter `CLOSE_WAIT` and not to leave it.
+    /// How many are in `CLOSE_WAIT` at the end: those that were seen to enter it, and those from
+    /// before that are findings.
     pub close_wait_now: u64,
     /// For how long the oldest of those has been in it.
     pub close_wait_now_oldest_ns: Option<u64>,
@@ -240,9 +278,10 @@ pub struct Culprit {
     pub role: Option<&'static str>,
     /// The remote end of clients, the local end of servers.
     pub end: Option<String>,
-    /// Findings opened. One whose verdict or owner turned out to be another counts there.
+    /// Findings opened, or open when what is reported begins. One whose verdict or owner turned out
+    /// to be another counts there.
     pub opened: u64,
-    /// Those among them that lingered before the recording began.
+    /// Those among them that lingered before what is reported begins, as far as that is known.
     pub before: u64,
     /// Open at the end.
     pub open: u64,
@@ -252,7 +291,7 @@ pub struct Culprit {
     pub longest_ns: u64,
     /// or longer.
     pub longest_at_least: bool,
-    /// When the first was opened.
+    /// When the first was opened: for one from before, when it was told.
     pub first: Option<Wall>,
     /// When the last was opened.
     pub last: Option<Wall>,
@@ -309,6 +348,14 @@ pub struct Example {
     pub summary: String,
     /// What else was seen.
     pub evidence: String,
+}
+
+impl Report {
+    /// Notes that something of the recording is missing, as a sentence says.
+    pub fn note(&mut self, missing: &str) {
+        self.incomplete.note(missing);
+        self.timeline.states_uncertain = true;
+    }
 }
 
 impl Group {

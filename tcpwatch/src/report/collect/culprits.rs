@@ -20,7 +20,7 @@ use crate::{
         socket::{Process, SocketId},
         time::{ClockMark, Nanos, Timestamp},
     },
-    report::model::{self, Totals, Wall},
+    report::model::{self, CountsByWord, Totals, Wall},
 };
 
 /// Culprits kept apart.
@@ -54,75 +54,101 @@ struct Endings {
     by: Option<Process>,
 }
 
+/// A finding that is open.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    group: u32,
+    /// It is from before what is reported.
+    before: bool,
+}
+
 /// All culprits.
 #[derive(Debug, Default)]
 pub(super) struct Culprits {
     numbers: FxHashMap<Key, u32>,
     groups: Vec<Group>,
-    open: FxHashMap<SocketId, u32>,
+    open: FxHashMap<SocketId, Open>,
+    /// Those that were open before they were told, by verdict.
+    carried: CountsByWord,
     ends: FxHashMap<SocketAddr, u32>,
 }
 
 impl Culprits {
-    /// Takes in a finding: opened, changed, or ended.
-    pub(super) fn apply(&mut self, clock: &ClockMark, timeline: &mut Timeline, f: &Finding) {
-        let before = f.socket.id.and_then(|id| self.open.get(&id).copied());
-        let number = match before {
-            Some(number) if f.status == Status::Ended => number,
-            _ => self.number(f),
-        };
-        if f.status == Status::Ended {
-            self.end(clock, timeline, number, f);
-        } else {
-            self.enter(clock, timeline, before, number, f);
+    /// Takes in a finding: opened, changed, or ended. What is reported begins at `start`.
+    pub(super) fn apply(
+        &mut self,
+        clock: &ClockMark,
+        timeline: &mut Timeline,
+        start: Timestamp,
+        f: &Finding,
+    ) {
+        let known = f.socket.id.and_then(|id| self.open.get(&id).copied());
+        if f.status != Status::Ended {
+            return self.enter(clock, timeline, start, known, f);
         }
+        let number = known.map_or_else(|| self.number(f), |known| known.group);
+        self.end(clock, timeline, number, f);
     }
 
     fn enter(
         &mut self,
         clock: &ClockMark,
         timeline: &mut Timeline,
-        before: Option<u32>,
-        number: u32,
+        start: Timestamp,
+        known: Option<Open>,
         f: &Finding,
     ) {
+        let number = self.number(f);
         let opens = f.status == Status::Open;
+        let has_room = known.is_some() || self.open.len() < MOST_OPEN;
+        let id = f.socket.id.filter(|_| has_room);
+        // Open already when it is told for the first time.
+        let carried = !opens && known.is_none() && id.is_some();
+        if carried {
+            *self.carried.entry(verdict_word(f.verdict)).or_default() += 1;
+        }
+        let counts = opens || carried;
+        let arrives = counts && known.is_none();
         let slot = timeline.slot(clock, f.at);
-        slot.findings += u64::from(opens);
-        slot.open += i64::from(before.is_none());
-        if let Some(id) = f.socket.id
-            && (before.is_some() || self.open.len() < MOST_OPEN)
-        {
-            self.open.insert(id, number);
+        slot.findings += u64::from(counts);
+        slot.open += i64::from(arrives);
+        let before = match known {
+            Some(known) if !opens => known.before,
+            _ => carried && f.at <= start || began_before(f, start),
+        };
+        if let Some(id) = id {
+            self.open.insert(id, Open { group: number, before });
         }
         // What turned out to be another's moves there.
-        let moved = before.filter(|&before| before != number);
-        let since_before = moved.and_then(|before| {
-            let group = self.groups.get_mut(before as usize)?;
-            group.open = group.open.saturating_sub(1);
-            group.changes.add(timeline, f.at, -1);
-            // Opened anew: its end was not shown, and it counts twice.
-            if opens {
-                return None;
-            }
-            group.opened = group.opened.checked_sub(1)?;
-            let old = f.at_least && group.before > 0;
-            group.before -= u64::from(old);
-            Some(old)
-        });
+        let moved = known.filter(|known| known.group != number);
+        let recounted = moved.is_some_and(|old| self.leave(timeline, old, f));
         let Some(group) = self.groups.get_mut(number as usize) else { return };
-        if before.is_none() || moved.is_some() {
+        if arrives || moved.is_some() {
             group.open += 1;
             group.changes.add(timeline, f.at, 1);
         }
-        if opens || since_before.is_some() {
+        if counts || recounted {
             let wall = Wall(clock.wall_ns(f.at));
             group.opened += 1;
-            group.before += u64::from(since_before.unwrap_or(f.at_least));
+            group.before += u64::from(before);
             group.first = Some(group.first.map_or(wall, |first| first.min(wall)));
             group.last = group.last.max(Some(wall));
         }
         group.note(clock, f);
+    }
+
+    /// Takes one from the group in which it was; returns whether it is not counted there any more.
+    fn leave(&mut self, timeline: &Timeline, old: Open, f: &Finding) -> bool {
+        let Some(group) = self.groups.get_mut(old.group as usize) else { return false };
+        group.open = group.open.saturating_sub(1);
+        group.changes.add(timeline, f.at, -1);
+        // Opened anew: its end was not shown, and it counts twice.
+        if f.status == Status::Open || group.opened == 0 {
+            return false;
+        }
+        group.opened -= 1;
+        group.before = group.before.saturating_sub(u64::from(old.before));
+        true
     }
 
     fn end(&mut self, clock: &ClockMark, timeline: &mut Timeline, number: u32, f: &Finding) {
@@ -145,7 +171,7 @@ impl Culprits {
     /// Takes in what the core says of a group that is open.
     pub(super) fn grew(&mut self, clock: &ClockMark, culprit: &Culprit) {
         let example = culprit.example.as_ref();
-        let of_example = || self.open.get(&example?.socket.id?).copied();
+        let of_example = || Some(self.open.get(&example?.socket.id?)?.group);
         let number = self.numbers.get(&culprit.key).copied().or_else(of_example);
         let Some(group) = number.and_then(|number| self.groups.get_mut(number as usize)) else {
             return;
@@ -192,6 +218,16 @@ impl Culprits {
         }
     }
 
+    /// Findings from before what is reported.
+    pub(super) fn before(&self) -> u64 {
+        self.groups.iter().map(|group| group.before).sum()
+    }
+
+    /// Findings that were open before they were told, by verdict: no summary counts them.
+    pub(super) fn carried(&self) -> &CountsByWord {
+        &self.carried
+    }
+
     /// Counts for a recording that has no summary.
     pub(super) fn count(&self, totals: &mut Totals) {
         for group in &self.groups {
@@ -228,6 +264,15 @@ impl Culprits {
         });
         order.into_iter().map(|group| group.report(timeline, end)).collect()
     }
+}
+
+/// Whether it lingered before a moment. Where its age is not known it did, unless it cannot have.
+fn began_before(f: &Finding, start: Timestamp) -> bool {
+    let may_have = || {
+        f.at_most.is_none_or(|most| f.at - most < start)
+            && f.socket.born.is_none_or(|born| born < start)
+    };
+    f.at - f.linger < start || f.at_least && may_have()
 }
 
 impl Group {

@@ -16,6 +16,7 @@ use super::durations::Durations;
 use crate::{
     core::{
         comm::Comm,
+        finding::{Cause, Finding, Status, Verdict},
         input::Transition,
         socket::{Role, Socket, SocketId},
         state::State,
@@ -193,6 +194,23 @@ impl Groups {
                 self.followed.insert(id, Followed { group: number, since: t.at });
             } else {
                 self.not_followed += 1;
+            }
+        }
+    }
+
+    /// Follows a socket that is known to be in `CLOSE_WAIT` only because it is a finding.
+    pub(super) fn finding(&mut self, f: &Finding) {
+        let Some(id) = f.socket.id else { return };
+        let in_use = f.ending.is_some_and(|ending| ending.cause == Cause::InUse);
+        let left = f.status == Status::Ended && !in_use;
+        if left || f.verdict == Some(Verdict::DeadFd) || f.state != State::CloseWait {
+            self.followed.remove(&id);
+        } else if f.status != Status::Ended && !self.followed.contains_key(&id) {
+            if self.followed.len() < MOST_FOLLOWED {
+                let group = self.number(Key::of(&f.socket));
+                self.followed.insert(id, Followed { group, since: f.at - f.linger });
+            } else {
+                self.not_followed += u64::from(f.status == Status::Open);
             }
         }
     }

@@ -20,7 +20,8 @@ use crate::{
 pub(super) const MOST_BUCKETS: u64 = 240;
 /// The first width: a sixty-fourth of a second, so that doubling leads to whole seconds.
 const NARROWEST: u64 = 15_625_000;
-const CLOSE_WAIT: usize = State::CloseWait as usize;
+/// States whose greatest number is kept, not only that at the end of a bucket.
+const FOLLOWED: [State; 2] = [State::Established, State::CloseWait];
 
 /// What happened in a bucket.
 #[derive(Clone, Debug, Default)]
@@ -28,33 +29,44 @@ pub(super) struct Slot {
     transitions: u64,
     opened: u64,
     closed: u64,
-    /// Transitions lost.
-    pub(super) lost: u64,
+    /// Transitions lost,
+    lost: u64,
+    /// and how often.
+    gaps: u64,
     /// Findings opened,
     pub(super) findings: u64,
     /// and by how many more are open.
     pub(super) open: i64,
     /// By how many more sockets are in each state, by its number.
     states: [i64; 12],
-    /// The most in `CLOSE_WAIT`, against the beginning of the recording; `None` if that did not
-    /// change here.
-    close_wait_max: Option<i64>,
+    /// The most in each of [`FOLLOWED`], against the beginning of the recording; `None` if that did
+    /// not change here.
+    most: [Option<i64>; FOLLOWED.len()],
     /// The clocks when it was first used.
     clock: Option<ClockMark>,
 }
 
 impl Slot {
+    /// Counts a gap.
+    pub(super) fn lost(&mut self, count: u64) {
+        self.lost = self.lost.saturating_add(count);
+        self.gaps += 1;
+    }
+
     fn absorb(&mut self, next: &Self) {
         self.transitions += next.transitions;
         self.opened += next.opened;
         self.closed += next.closed;
-        self.lost += next.lost;
+        self.lost = self.lost.saturating_add(next.lost);
+        self.gaps += next.gaps;
         self.findings += next.findings;
         self.open += next.open;
         for (sum, change) in self.states.iter_mut().zip(next.states) {
             *sum += change;
         }
-        self.close_wait_max = self.close_wait_max.max(next.close_wait_max);
+        for (most, next) in self.most.iter_mut().zip(next.most) {
+            *most = (*most).max(next);
+        }
         self.clock = self.clock.or(next.clock);
     }
 }
@@ -69,8 +81,8 @@ pub(super) struct Timeline {
     slots: VecDeque<Slot>,
     /// The bucket in use, and when it begins.
     here: (usize, u64),
-    /// Sockets in `CLOSE_WAIT` now, against the beginning.
-    close_wait: i64,
+    /// Sockets in each of [`FOLLOWED`] now, against the beginning.
+    followed: [i64; FOLLOWED.len()],
     /// For buckets in which nothing happened.
     clock: ClockMark,
 }
@@ -82,7 +94,7 @@ impl Default for Timeline {
             first: 0,
             slots: VecDeque::new(),
             here: (0, 0),
-            close_wait: 0,
+            followed: [0; FOLLOWED.len()],
             clock: ClockMark::default(),
         }
     }
@@ -100,10 +112,11 @@ impl Timeline {
         let (old, new) = (transition.old, transition.new);
         let known = transition.socket.id.is_some();
         if known {
-            self.close_wait +=
-                i64::from(new == State::CloseWait) - i64::from(old == State::CloseWait);
+            for (count, state) in self.followed.iter_mut().zip(FOLLOWED) {
+                *count += i64::from(new == state) - i64::from(old == state);
+            }
         }
-        let close_wait = self.close_wait;
+        let followed = self.followed;
         let slot = self.slot(clock, transition.at);
         slot.transitions += 1;
         slot.opened += u64::from(opened);
@@ -114,9 +127,10 @@ impl Timeline {
                 slot.states[usize::from(old.number())] -= 1;
             }
             slot.states[usize::from(new.number())] += 1;
-            if new == State::CloseWait || old == State::CloseWait {
-                let before = close_wait + i64::from(old == State::CloseWait);
-                slot.close_wait_max = slot.close_wait_max.max(Some(close_wait.max(before)));
+            for ((most, state), count) in slot.most.iter_mut().zip(FOLLOWED).zip(followed) {
+                if new == state || old == state {
+                    *most = (*most).max(Some(count + i64::from(old == state)));
+                }
             }
         }
     }
@@ -205,13 +219,13 @@ impl Timeline {
             let at_end = now.and_then(|now| now.get(&state)).copied().unwrap_or(0);
             counts[number] = i64::try_from(at_end).unwrap_or(i64::MAX) - counts[number];
         }
-        let close_wait_before = counts[CLOSE_WAIT];
+        let at_first = counts;
         let (mut open, mut clock) = (0i64, self.slots.iter().find_map(|slot| slot.clock));
         let mut plausible = true;
         let buckets = (self.first..)
             .zip(&self.slots)
             .map(|(number, slot)| {
-                let close_wait = counts[CLOSE_WAIT];
+                let before = counts;
                 for (count, change) in counts.iter_mut().zip(slot.states) {
                     *count += change;
                 }
@@ -219,7 +233,11 @@ impl Timeline {
                 open += slot.open;
                 clock = slot.clock.or(clock);
                 let begins = Timestamp(number.saturating_mul(self.width));
-                let changed = slot.close_wait_max.map(|max| max + close_wait_before);
+                let [established_max, close_wait_max] = [0, 1].map(|which| {
+                    let state = usize::from(FOLLOWED[which].number());
+                    let changed = slot.most[which].map(|most| most + at_first[state]);
+                    natural(changed.unwrap_or(before[state]).max(before[state]))
+                });
                 model::Bucket {
                     ts: Wall(clock.unwrap_or(self.clock).wall_ns(begins)),
                     mono_ns: begins.0,
@@ -227,9 +245,11 @@ impl Timeline {
                     opened: slot.opened,
                     closed: slot.closed,
                     lost: slot.lost,
+                    gaps: slot.gaps,
                     findings: slot.findings,
                     open: natural(open),
-                    close_wait_max: natural(changed.unwrap_or(close_wait).max(close_wait)),
+                    established_max,
+                    close_wait_max,
                     states: by_word(&counts),
                 }
             })

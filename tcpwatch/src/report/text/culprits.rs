@@ -75,15 +75,8 @@ fn body(page: &mut Page, report: &Report, culprit: &Culprit) {
     if culprit.opened > 1 && !blocks.trim().is_empty() {
         page.line(Some(colour::BAD), &format!("{:INDENT$}{blocks}", ""));
     }
-    if let (Some(first), Some(last)) = (culprit.first, culprit.last) {
-        let dated = page.dated(report.from, report.to);
-        let (first, last) = (page.moment(first, dated), page.moment(last, dated));
-        let opened = if first == last {
-            format!("opened {first}")
-        } else {
-            format!("first opened {first}, last {last}")
-        };
-        page.words(Some(colour::DIM), INDENT, INDENT, &opened);
+    if let Some(found) = found(page, report, culprit) {
+        page.words(Some(colour::DIM), INDENT, INDENT, &found);
     }
     if !culprit.endings.is_empty() {
         let endings: Vec<_> = culprit.endings.iter().map(ending).collect();
@@ -99,10 +92,22 @@ fn body(page: &mut Page, report: &Report, culprit: &Culprit) {
     }
 }
 
+/// When its findings were made. Of those from before that is not when they began.
+fn found(page: &Page, report: &Report, culprit: &Culprit) -> Option<String> {
+    let dated = page.dated(report.from, report.to);
+    let (first, last) = (page.moment(culprit.first?, dated), page.moment(culprit.last?, dated));
+    match culprit.before {
+        all if all >= culprit.opened => None,
+        0 if first == last => Some(format!("found {first}")),
+        0 => Some(format!("first found {first}, last {last}")),
+        _ => Some(format!("the first began before the recording, the last was found {last}")),
+    }
+}
+
 fn counts(culprit: &Culprit) -> String {
     let before = match culprit.before {
         0 => String::new(),
-        all if all == culprit.opened => " (from before the recording)".to_owned(),
+        all if all >= culprit.opened => " (from before the recording)".to_owned(),
         some => format!(" ({} from before the recording)", grouped(some)),
     };
     let longest = match culprit.longest_ns {

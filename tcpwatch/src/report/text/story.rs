@@ -6,7 +6,7 @@ use super::{
     page::{Page, colour, plural},
     rate,
 };
-use crate::report::model::{Culprit, Ending, Report, Totals};
+use crate::report::model::{Culprit, Ending, Incomplete, Report, Totals};
 
 /// Writes the paragraph, and when it all was.
 pub(super) fn write(page: &mut Page, report: &Report) {
@@ -22,16 +22,14 @@ pub(super) fn write(page: &mut Page, report: &Report) {
             sentences.push(format!("In {} {}.", duration(report.duration_ns), told(worst)));
             sentences.extend(growth(worst));
             if !rest.is_empty() {
-                let findings = rest.iter().map(|culprit| culprit.opened).sum();
-                let have = if rest.len() == 1 { "has" } else { "have" };
-                let others = plural(rest.len() as u64, "more culprit");
-                sentences.push(format!("{others} {have} {}.", plural(findings, "finding")));
+                sentences.push(others(rest));
             }
             colour::BAD
         }
     };
     sentences.push(lost(report));
     page.words(Some(colour), 0, 0, &sentences.join(" "));
+    missing(page, &report.incomplete);
     page.line(None, "");
     let dated = page.dated(report.from, report.to);
     page.words(
@@ -76,11 +74,38 @@ pub(super) fn longest(culprit: &Culprit) -> String {
     format!("{at_least}{}", duration(culprit.longest_ns))
 }
 
-fn told(culprit: &Culprit) -> String {
-    let who = match owner(culprit) {
+fn somebody(culprit: &Culprit) -> String {
+    match owner(culprit) {
         known if culprit.comm.is_some() => known,
         _ => "somebody we cannot name".to_owned(),
-    };
+    }
+}
+
+/// The other culprits: `5 more findings: 3 of api[4242] at 127.0.0.1:80 (not-closed), ...`.
+fn others(rest: &[&Culprit]) -> String {
+    const NAMED: usize = 2;
+    let findings = |of: &[&Culprit]| of.iter().map(|culprit| culprit.leaks()).sum::<u64>();
+    let (named, others) = rest.split_at(rest.len().min(NAMED));
+    let mut parts: Vec<_> = named
+        .iter()
+        .map(|culprit| {
+            let what = culprit.verdict.unwrap_or("unconfirmed");
+            let of = match culprit.other {
+                true => "of other culprits".to_owned(),
+                false => format!("of {} {} ({what})", somebody(culprit), place(culprit)),
+            };
+            format!("{} {of}", grouped(culprit.leaks()))
+        })
+        .collect();
+    if !others.is_empty() {
+        let culprits = plural(others.len() as u64, "more culprit");
+        parts.push(format!("{} of {culprits}", grouped(findings(others))));
+    }
+    format!("{}: {}.", plural(findings(rest), "more finding"), parts.join(", "))
+}
+
+fn told(culprit: &Culprit) -> String {
+    let who = somebody(culprit);
     let connections = plural(culprit.opened, "connection");
     let place = place(culprit);
     let what = match culprit.verdict {
@@ -100,7 +125,12 @@ fn told(culprit: &Culprit) -> String {
         1 => format!("for {at_least}{}", duration(culprit.longest_ns)),
         _ => format!("the oldest for {at_least}{}", duration(culprit.longest_ns)),
     };
-    format!("{what}, {oldest}; {}", ended(culprit))
+    let before = match culprit.before {
+        0 => "",
+        all if all >= culprit.opened => " since before the recording",
+        _ => " (some since before the recording)",
+    };
+    format!("{what}{before}, {oldest}; {}", ended(culprit))
 }
 
 fn ended(culprit: &Culprit) -> String {
@@ -176,10 +206,10 @@ fn healthy(report: &Report) -> Option<String> {
     Some(format!(
         "{} was in CLOSE_WAIT {}: for {} in the median, {} at most.",
         group.comm.as_deref().unwrap_or("An unknown process"),
-        if dwell.count == 1 {
-            "once".to_owned()
-        } else {
-            format!("{} times", grouped(dwell.count))
+        match dwell.count {
+            1 => "once".to_owned(),
+            2 => "twice".to_owned(),
+            count => format!("{} times", grouped(count)),
         },
         duration(dwell.p50.ns),
         duration(dwell.max_ns)
@@ -188,14 +218,37 @@ fn healthy(report: &Report) -> Option<String> {
 
 fn lost(report: &Report) -> String {
     let gaps = &report.gaps;
+    let whole = report.incomplete.is_empty();
     match gaps.lost {
-        0 => "Nothing was lost.".to_owned(),
-        lost => format!(
-            "{} {} lost in {}, so counts are lower bounds.",
-            plural(lost, "transition"),
-            if lost == 1 { "was" } else { "were" },
+        0 if gaps.count == 0 && whole => "Nothing was lost.".to_owned(),
+        0 if whole => format!(
+            "It is not known how much was lost in {}, so counts are lower bounds.",
             plural(gaps.count, "gap")
         ),
+        0 => "Nothing was lost by the kernel, but the recording is not whole:".to_owned(),
+        lost => format!(
+            "{} {} lost in {}, so counts are lower bounds.{}",
+            match gaps.unknown {
+                0 => plural(lost, "transition"),
+                _ => format!("At least {}", plural(lost, "transition")),
+            },
+            if lost == 1 { "was" } else { "were" },
+            plural(gaps.count, "gap"),
+            if whole { "" } else { " The recording is not whole:" }
+        ),
+    }
+}
+
+/// What of the recording is missing.
+fn missing(page: &mut Page, incomplete: &Incomplete) {
+    const SHOWN: usize = 5;
+    for note in incomplete.notes.iter().take(SHOWN) {
+        page.words(Some(colour::WARN), 2, 4, note);
+    }
+    let hidden = incomplete.notes.len().saturating_sub(SHOWN) as u64;
+    let more = incomplete.more.saturating_add(hidden);
+    if more > 0 {
+        page.words(Some(colour::WARN), 2, 4, &format!("and {} more", grouped(more)));
     }
 }
 
@@ -203,6 +256,9 @@ fn traffic(report: &Report) -> String {
     let (totals, rates) = (&report.totals, &report.rates);
     if totals.findings_only {
         return "only findings were recorded, so nothing is known of other connections".to_owned();
+    }
+    if totals.transitions == 0 {
+        return "no connection changed its state".to_owned();
     }
     let sockets = totals
         .sockets

@@ -26,13 +26,17 @@ pub(super) enum Joined {
 pub(super) fn write(page: &mut Page, report: &Report) {
     let buckets = &report.timeline.buckets;
     let per_column = per_column(buckets.len(), room(page));
+    let happened = |bucket: &Bucket| bucket.transitions > 0 || bucket.gaps > 0 || bucket.open > 0;
+    if !buckets.iter().any(happened) && report.totals.findings == 0 {
+        return;
+    }
     let column = report.timeline.width_ns.saturating_mul(per_column as u64);
     page.heading(&format!("TIME LINE, {} a column", duration(column)));
     let max = |of: &dyn Fn(&Bucket) -> u64| buckets.iter().map(of).max().unwrap_or(0);
     if !report.totals.findings_only {
         let rows: [Row<'_>; 3] = [
             ("opened", Joined::Sum, None, &|bucket| bucket.opened),
-            ("ESTABLISHED", Joined::Max, None, &|bucket| state(bucket, "ESTABLISHED")),
+            ("ESTABLISHED", Joined::Max, None, &|bucket| bucket.established_max),
             ("CLOSE_WAIT", Joined::Max, Some(colour::WARN), &|bucket| bucket.close_wait_max),
         ];
         for (label, joined, colour, of) in rows {
@@ -50,20 +54,24 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         let most = format!("at most {}", grouped(max(&|bucket| bucket.open)));
         row(page, report, "findings", &most, Joined::Max, Some(colour::BAD), &|bucket| bucket.open);
     }
-    if report.gaps.lost > 0 {
+    if report.gaps.count > 0 {
         let marks: String = buckets
             .chunks(per_column)
-            .map(|column| if column.iter().any(|bucket| bucket.lost > 0) { '×' } else { ' ' })
+            .map(|column| if column.iter().any(|bucket| bucket.gaps > 0) { '×' } else { ' ' })
             .collect();
         page.line(Some(colour::BAD), &format!("{:<LABEL$}{marks}", "lost"));
     }
     let dated = page.dated(report.from, report.to);
     let (from, to) = (page.moment(report.from, dated), page.moment(report.to, dated));
     let columns = buckets.len().div_ceil(per_column);
-    let room = columns.saturating_sub(from.len()).max(to.len() + 1);
-    let room = room.min(page.width - LABEL - from.len());
-    page.line(Some(colour::DIM), &format!("{:LABEL$}{from}{to:>room$}", ""));
-    if report.gaps.lost > 0 {
+    if LABEL + from.len() + 1 + to.len() <= page.width {
+        let room = columns.saturating_sub(from.len()).max(to.len() + 1);
+        let room = room.min(page.width - LABEL - from.len());
+        page.line(Some(colour::DIM), &format!("{:LABEL$}{from}{to:>room$}", ""));
+    } else {
+        page.words(Some(colour::DIM), LABEL, LABEL, &format!("{from} to {to}"));
+    }
+    if report.gaps.count > 0 {
         gaps(page, report);
     }
     if report.timeline.states_uncertain && !report.totals.findings_only {
@@ -113,17 +121,16 @@ fn gaps(page: &mut Page, report: &Report) {
         .first
         .iter()
         .take(NAMED)
-        .map(|gap| format!("{} before {}", grouped(gap.lost), page.moment(gap.ts, dated)))
+        .map(|gap| {
+            let lost = gap.lost.map_or_else(|| "nobody knows how many".to_owned(), grouped);
+            format!("{lost} before {}", page.moment(gap.ts, dated))
+        })
         .collect();
     let more = gaps.count.saturating_sub(named.len() as u64);
     if more > 0 {
         named.push(plural(more, "more gap"));
     }
     page.words(Some(colour::DIM), LABEL, LABEL, &format!("lost: {}", named.join(", ")));
-}
-
-fn state(bucket: &Bucket, name: &str) -> u64 {
-    bucket.states.get(name).copied().unwrap_or(0)
 }
 
 /// How many buckets share a column, so that all fit.

@@ -14,6 +14,7 @@ fn check(report: &Report) -> Result<(), TestCaseError> {
     prop_assert_eq!(sum(|bucket| bucket.opened), totals.opened);
     prop_assert_eq!(sum(|bucket| bucket.closed), totals.closed);
     prop_assert_eq!(sum(|bucket| bucket.lost), report.gaps.lost);
+    prop_assert_eq!(sum(|bucket| bucket.gaps), report.gaps.count);
     prop_assert_eq!(sum(|bucket| bucket.findings), totals.findings);
     prop_assert!(buckets.len() <= 240);
     let last = buckets.last().unwrap();
@@ -48,7 +49,9 @@ proptest! {
     fn a_report_adds_up(story in story(), watch: bool, looks: bool) {
         let (report, summary) = play(&rules(watch), &story, looks);
         prop_assert_eq!(report.totals.transitions, summary.transitions);
-        prop_assert_eq!(report.totals.findings, summary.findings());
+        // Findings of a watched process may be told after they were opened: no summary has those.
+        prop_assert!(report.totals.findings >= summary.findings());
+        prop_assert!(watch || report.totals.findings == summary.findings());
         check(&report)?;
     }
 

@@ -62,9 +62,10 @@ impl Story {
 
 /// Plays inputs in order; with `looks` runs the passes that the pipeline wants.
 pub(crate) fn play(rules: &Rules, inputs: &[Input], looks: bool) -> (Report, Summary) {
-    let mut collector = Collector::new(rules.linger);
-    let mut pipeline = Pipeline::new(rules.clone(), &mut collector);
     let start = inputs.first().map_or(Timestamp(0), Input::at);
+    let mut collector = Collector::new(rules.linger);
+    collector.begin(start);
+    let mut pipeline = Pipeline::new(rules.clone(), &mut collector);
     pipeline.push(Input::Clock(notation::clock(start))).unwrap();
     let mut sockets: BTreeMap<SocketId, Transition> = BTreeMap::new();
     for input in inputs {
