@@ -2,6 +2,9 @@
 //!
 //! Pids differ between two runs, so culprits are matched by process name, role and service, and a
 //! server's service is its port. Counts are compared per minute, as recordings differ in length.
+//! Findings from before a recording are no matter of its length, and two pieces of one steady leak
+//! differ in them as much as one likes; so only those that began in it are compared, over the time
+//! in which one that begins can become a finding.
 //! A difference is called one only if chance would hardly make it: counts must differ by four
 //! times the square root of what there is (as in `core/culprits.rs`), durations by more than three
 //! standard deviations of their rank and by a tenth. Where there is too little to tell, `change` is
@@ -91,8 +94,12 @@ pub struct Side {
     pub linger_ns: u64,
     /// Findings opened.
     pub findings: u64,
+    /// Those among them that lingered before the recording began.
+    pub before: u64,
     /// Transitions lost: its counts are lower bounds.
     pub lost: u64,
+    /// Nothing of it is missing: nothing was lost, and no file is damaged.
+    pub whole: bool,
     /// Only what findings need was recorded.
     pub findings_only: bool,
 }
@@ -100,7 +107,7 @@ pub struct Side {
 /// How often something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RateChange {
-    /// What: `transitions`, `opened`, `closed`, `failed` or `findings`.
+    /// What: `transitions`, `opened`, `closed`, `failed` or `findings`, without those from before.
     pub what: &'static str,
     /// Of how many in A and in B.
     pub a: u64,
@@ -119,7 +126,8 @@ pub struct RateChange {
 pub struct CulpritChange {
     /// What became of them.
     pub change: Change,
-    /// Chance hardly made that. What is new counts as worse in any case.
+    /// Chance hardly made that, nor does it show only in findings from before. What is new counts
+    /// as worse in any case.
     pub certain: bool,
     /// Name of the processes.
     pub comm: Option<String>,
@@ -142,7 +150,7 @@ pub struct Leaks {
     pub count: u64,
     /// Those among them that lingered before the recording began: not a matter of its length.
     pub before: u64,
-    /// The others per minute.
+    /// The others, per minute in which one that began could become a finding.
     pub per_minute: f64,
     /// Open at the end.
     pub open: u64,
@@ -222,7 +230,9 @@ fn side(report: &Report) -> Side {
         duration_ns: report.duration_ns,
         linger_ns: report.linger_ns,
         findings: report.totals.findings,
+        before: report.totals.before,
         lost: report.gaps.lost,
+        whole: report.gaps.count == 0 && report.incomplete.is_empty(),
         findings_only: report.totals.findings_only,
     }
 }
@@ -234,25 +244,41 @@ fn rates(a: &Report, b: &Report) -> Vec<RateChange> {
         ("opened", x.opened, y.opened),
         ("closed", x.closed, y.closed),
         ("failed", x.failed, y.failed),
-        ("findings", x.findings, y.findings),
     ];
-    let known = !x.findings_only && !y.findings_only;
+    let counts = if knows_transitions(a, b) { &counts[..] } else { &[] };
+    let began = |report: &Report| {
+        let totals = &report.totals;
+        Sample::new(totals.findings.saturating_sub(totals.before), exposure(report))
+    };
     counts
-        .into_iter()
-        .filter(|(what, ..)| known || *what == "findings")
-        .map(|(what, x, y)| rate_change(what, (x, a), (y, b)))
+        .iter()
+        .map(|&(what, x, y)| rate_change(what, (x, a), (y, b)))
+        .chain([change_of("findings", began(a), began(b))])
         .collect()
 }
 
+/// Whether both hold more than findings.
+fn knows_transitions(a: &Report, b: &Report) -> bool {
+    !a.totals.findings_only && !b.totals.findings_only
+}
+
+/// The time in which a connection that begins to linger can become a finding.
+fn exposure(report: &Report) -> u64 {
+    report.duration_ns.saturating_sub(report.linger_ns)
+}
+
 fn rate_change(what: &'static str, a: (u64, &Report), b: (u64, &Report)) -> RateChange {
-    let (x, y) = (Sample::new(a.0, a.1.duration_ns), Sample::new(b.0, b.1.duration_ns));
+    change_of(what, Sample::new(a.0, a.1.duration_ns), Sample::new(b.0, b.1.duration_ns))
+}
+
+fn change_of(what: &'static str, a: Sample, b: Sample) -> RateChange {
     RateChange {
         what,
-        a: a.0,
-        b: b.0,
-        a_per_minute: x.per_minute(),
-        b_per_minute: y.per_minute(),
-        change: chance::counts(x, y),
+        a: a.count,
+        b: b.count,
+        a_per_minute: a.per_minute(),
+        b_per_minute: b.per_minute(),
+        change: chance::counts(a, b),
     }
 }
 
@@ -266,7 +292,8 @@ fn culprits(a: &Report, b: &Report) -> Vec<CulpritChange> {
             let example = y.or(x).and_then(|(_, summary)| summary.clone());
             let of = |side: Option<&(Leaks, _)>| side.map_or_else(Leaks::default, |s| s.0.clone());
             let (x, y) = (of(x), of(y));
-            let (change, certain) = leak_change((&x, a.duration_ns), (&y, b.duration_ns));
+            let (change, certain) =
+                leak_change(x.began(exposure(a)), y.began(exposure(b)), (&x, &y));
             CulpritChange {
                 change,
                 certain,
@@ -286,19 +313,23 @@ fn culprits(a: &Report, b: &Report) -> Vec<CulpritChange> {
     changes
 }
 
-/// Those that lingered before the recording are compared as they are, the others per minute.
-fn leak_change(a: (&Leaks, u64), b: (&Leaks, u64)) -> (Change, bool) {
-    let sample = |(leaks, ns): (&Leaks, u64)| Sample::new(leaks.count - leaks.before, ns);
-    let stock = |leaks: &Leaks| Sample::new(leaks.before, 1);
-    let came = chance::counts(sample(a), sample(b));
-    let there = chance::counts(stock(a.0), stock(b.0));
-    match (a.0.count, b.0.count) {
-        (0, _) => (Change::New, came == Change::More || there == Change::More),
-        (_, 0) => (Change::Gone, came == Change::Less || there == Change::Less),
-        _ if came == Change::More || there == Change::More => (Change::More, true),
-        _ if came == Change::Less || there == Change::Less => (Change::Less, true),
-        _ if sample(a).count + sample(b).count > 0 => (came, true),
-        _ => (there, true),
+/// Those that began in the recordings decide. Where none did nothing is known of how fast they come.
+fn leak_change(a: Sample, b: Sample, of: (&Leaks, &Leaks)) -> (Change, bool) {
+    let came = match (a.count, b.count) {
+        (0, 0) => Change::Unclear,
+        _ => chance::counts(a, b),
+    };
+    match (of.0.count, of.1.count) {
+        (0, _) => (Change::New, came == Change::More),
+        (_, 0) => (Change::Gone, came == Change::Less),
+        _ => (came, came != Change::Unclear),
+    }
+}
+
+impl Leaks {
+    /// Those that began in a recording in which this was the time for it.
+    fn began(&self, exposure: u64) -> Sample {
+        Sample::new(self.count.saturating_sub(self.before), exposure)
     }
 }
 
@@ -317,7 +348,7 @@ fn leaks(report: &Report) -> BTreeMap<Key<'_>, (Leaks, Option<String>)> {
         }
     }
     for (leaks, _) in all.values_mut() {
-        leaks.per_minute = Sample::new(leaks.count - leaks.before, report.duration_ns).per_minute();
+        leaks.per_minute = leaks.began(exposure(report)).per_minute();
     }
     all
 }
@@ -332,6 +363,9 @@ fn key(culprit: &Culprit) -> Key<'_> {
 }
 
 fn groups(a: &Report, b: &Report) -> Vec<GroupChange> {
+    if !knows_transitions(a, b) {
+        return Vec::new();
+    }
     fn by_key(report: &Report) -> BTreeMap<Key<'_>, &Group> {
         let key = |group: &Group| group.end.clone();
         let keyed = |group| (Group::name(group), group.role, key(group));

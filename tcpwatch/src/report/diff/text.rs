@@ -35,7 +35,11 @@ fn verdict(page: &mut Paper, diff: &Diff) {
         say(Change::Less, "has fewer findings", "have fewer findings"),
         say(Change::Gone, "is gone", "are gone"),
         say(Change::Same, "is as before", "are as before"),
-        say(Change::Unclear, "has too few findings to tell", "have too few findings to tell"),
+        say(
+            Change::Unclear,
+            "has too few new findings to tell",
+            "have too few new findings to tell",
+        ),
     ]
     .into_iter()
     .flatten()
@@ -55,13 +59,20 @@ fn verdict(page: &mut Paper, diff: &Diff) {
 
 fn sides(page: &mut Paper, diff: &Diff) {
     let say = |page: &Paper, name: &str, side: &Side| {
-        let lost = if side.lost > 0 {
-            format!(", {} lost, so its counts are lower bounds", plural(side.lost, "transition"))
-        } else {
-            String::new()
+        let lost = match side.lost {
+            _ if side.whole => String::new(),
+            0 => ", not whole, so its counts are lower bounds".to_owned(),
+            lost => {
+                format!(", {} lost, so its counts are lower bounds", plural(lost, "transition"))
+            }
         };
+        let before = match side.before {
+            0 => String::new(),
+            before => format!(", {} of them from before", grouped(before)),
+        };
+        let only = if side.findings_only { "; nothing else was recorded" } else { "" };
         format!(
-            "{name}: {} from {} {}, {}{lost}",
+            "{name}: {} from {} {}, {}{before}{lost}{only}",
             duration(side.duration_ns),
             page.moment(side.from, true),
             page.zone(side.from),
@@ -134,7 +145,11 @@ fn both(culprit: &CulpritChange) -> String {
             count => format!("{}{before} ({}/min)", grouped(count), rate(leaks.per_minute)),
         }
     };
+    let began = |leaks: &Leaks| leaks.count > leaks.before;
     let doubt = match (culprit.change, culprit.certain) {
+        _ if !began(&culprit.a) && !began(&culprit.b) => {
+            "; none began in a recording, so how fast they come is not known"
+        }
         (Change::New | Change::Gone, false) => "; so few that it may be chance",
         (Change::Unclear, _) => "; too few to tell",
         _ => "",
@@ -169,6 +184,7 @@ fn rates(page: &mut Paper, diff: &Diff) {
         .map(|of| {
             let name = match of.what {
                 "opened" | "closed" | "failed" => format!("connections {}", of.what),
+                "findings" => "new findings".to_owned(),
                 other => other.to_owned(),
             };
             let cells = vec![name, rate(of.a_per_minute), rate(of.b_per_minute), change(of)];
