@@ -246,14 +246,14 @@ fn rates(a: &Report, b: &Report) -> Vec<RateChange> {
         ("failed", x.failed, y.failed),
     ];
     let counts = if knows_transitions(a, b) { &counts[..] } else { &[] };
-    let began = |report: &Report| {
+    let findings = |report: &Report| {
         let totals = &report.totals;
-        Sample::new(totals.findings.saturating_sub(totals.before), exposure(report))
+        began(totals.findings.saturating_sub(totals.before), report)
     };
     counts
         .iter()
         .map(|&(what, x, y)| rate_change(what, (x, a), (y, b)))
-        .chain([change_of("findings", began(a), began(b))])
+        .chain([change_of("findings", findings(a), findings(b))])
         .collect()
 }
 
@@ -262,9 +262,12 @@ fn knows_transitions(a: &Report, b: &Report) -> bool {
     !a.totals.findings_only && !b.totals.findings_only
 }
 
-/// The time in which a connection that begins to linger can become a finding.
-fn exposure(report: &Report) -> u64 {
-    report.duration_ns.saturating_sub(report.linger_ns)
+/// So many findings that began in a recording, over the time in which one that begins can become a
+/// finding. Of a dead fd that may be shorter.
+fn began(count: u64, report: &Report) -> Sample {
+    let exposure = report.duration_ns.saturating_sub(report.linger_ns);
+    let ns = if exposure == 0 && count > 0 { report.duration_ns } else { exposure };
+    Sample::new(count, ns)
 }
 
 fn rate_change(what: &'static str, a: (u64, &Report), b: (u64, &Report)) -> RateChange {
@@ -292,8 +295,7 @@ fn culprits(a: &Report, b: &Report) -> Vec<CulpritChange> {
             let example = y.or(x).and_then(|(_, summary)| summary.clone());
             let of = |side: Option<&(Leaks, _)>| side.map_or_else(Leaks::default, |s| s.0.clone());
             let (x, y) = (of(x), of(y));
-            let (change, certain) =
-                leak_change(x.began(exposure(a)), y.began(exposure(b)), (&x, &y));
+            let (change, certain) = leak_change(began(x.began(), a), began(y.began(), b), (&x, &y));
             CulpritChange {
                 change,
                 certain,
@@ -327,9 +329,9 @@ fn leak_change(a: Sample, b: Sample, of: (&Leaks, &Leaks)) -> (Change, bool) {
 }
 
 impl Leaks {
-    /// Those that began in a recording in which this was the time for it.
-    fn began(&self, exposure: u64) -> Sample {
-        Sample::new(self.count.saturating_sub(self.before), exposure)
+    /// Those that began in the recording.
+    fn began(&self) -> u64 {
+        self.count.saturating_sub(self.before)
     }
 }
 
@@ -348,7 +350,7 @@ fn leaks(report: &Report) -> BTreeMap<Key<'_>, (Leaks, Option<String>)> {
         }
     }
     for (leaks, _) in all.values_mut() {
-        leaks.per_minute = leaks.began(exposure(report)).per_minute();
+        leaks.per_minute = began(leaks.began(), report).per_minute();
     }
     all
 }

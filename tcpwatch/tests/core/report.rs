@@ -15,6 +15,7 @@
 //! says into its file; look at the difference.
 
 mod bounds;
+mod parts;
 mod properties;
 mod story;
 

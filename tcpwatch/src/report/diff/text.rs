@@ -145,9 +145,8 @@ fn both(culprit: &CulpritChange) -> String {
             count => format!("{}{before} ({}/min)", grouped(count), rate(leaks.per_minute)),
         }
     };
-    let began = |leaks: &Leaks| leaks.count > leaks.before;
     let doubt = match (culprit.change, culprit.certain) {
-        _ if !began(&culprit.a) && !began(&culprit.b) => {
+        _ if culprit.a.began() + culprit.b.began() == 0 => {
             "; none began in a recording, so how fast they come is not known"
         }
         (Change::New | Change::Gone, false) => "; so few that it may be chance",

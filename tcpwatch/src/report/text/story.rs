@@ -192,7 +192,9 @@ fn nothing(report: &Report) -> String {
         0 => String::new(),
         some => format!(", but for {} in use", plural(some, "half-closed connection")),
     };
-    format!("no connection lingered for {} or longer{but}", duration(report.linger_ns))
+    let whole = report.gaps.count == 0 && report.incomplete.is_empty();
+    let lingered = if whole { "lingered" } else { "was seen to linger" };
+    format!("no connection {lingered} for {} or longer{but}", duration(report.linger_ns))
 }
 
 /// What is normal, where nothing is wrong.
@@ -258,7 +260,7 @@ fn traffic(report: &Report) -> String {
         return "only findings were recorded, so nothing is known of other connections".to_owned();
     }
     if totals.transitions == 0 {
-        return "no connection changed its state".to_owned();
+        return "no connection was seen to change its state".to_owned();
     }
     let sockets = totals
         .sockets

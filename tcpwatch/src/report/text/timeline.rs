@@ -122,7 +122,7 @@ fn gaps(page: &mut Page, report: &Report) {
         .iter()
         .take(NAMED)
         .map(|gap| {
-            let lost = gap.lost.map_or_else(|| "nobody knows how many".to_owned(), grouped);
+            let lost = gap.lost.map_or_else(|| "an unknown number".to_owned(), grouped);
             format!("{lost} before {}", page.moment(gap.ts, dated))
         })
         .collect();
