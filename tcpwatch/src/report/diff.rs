@@ -364,14 +364,15 @@ fn key(culprit: &Culprit) -> Key<'_> {
     (culprit.comm.as_deref(), culprit.role, end)
 }
 
+fn by_key(report: &Report) -> BTreeMap<Key<'_>, &Group> {
+    let key = |group: &Group| group.end.clone();
+    let keyed = |group| (Group::name(group), group.role, key(group));
+    report.groups.iter().map(|group| (keyed(group), group)).collect()
+}
+
 fn groups(a: &Report, b: &Report) -> Vec<GroupChange> {
     if !knows_transitions(a, b) {
         return Vec::new();
-    }
-    fn by_key(report: &Report) -> BTreeMap<Key<'_>, &Group> {
-        let key = |group: &Group| group.end.clone();
-        let keyed = |group| (Group::name(group), group.role, key(group));
-        report.groups.iter().map(|group| (keyed(group), group)).collect()
     }
     let (before, after) = (by_key(a), by_key(b));
     let mut changes: Vec<_> = union(&before, &after)

@@ -90,9 +90,10 @@ fn others(rest: &[&Culprit]) -> String {
         .iter()
         .map(|culprit| {
             let what = culprit.verdict.unwrap_or("unconfirmed");
-            let of = match culprit.other {
-                true => "of other culprits".to_owned(),
-                false => format!("of {} {} ({what})", somebody(culprit), place(culprit)),
+            let of = if culprit.other {
+                "of other culprits".to_owned()
+            } else {
+                format!("of {} {} ({what})", somebody(culprit), place(culprit))
             };
             format!("{} {of}", grouped(culprit.leaks()))
         })
