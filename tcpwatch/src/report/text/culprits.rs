@@ -54,7 +54,8 @@ fn title(number: usize, culprit: &Culprit) -> String {
 }
 
 fn body(page: &mut Page, report: &Report, culprit: &Culprit) {
-    page.words(None, INDENT, INDENT, &counts(culprit));
+    let from = page.moment(report.from, page.dated(report.from, report.to));
+    page.words(None, INDENT, INDENT, &counts(culprit, &from));
     if let Some(growth) = &culprit.growth {
         let limit = match (growth.reaches_limit_in_ns, growth.fd_limit) {
             (Some(within), Some(limit)) => {
@@ -95,20 +96,21 @@ fn body(page: &mut Page, report: &Report, culprit: &Culprit) {
 /// When its findings were made. Of those from before that is not when they began.
 fn found(page: &Page, report: &Report, culprit: &Culprit) -> Option<String> {
     let dated = page.dated(report.from, report.to);
-    let (first, last) = (page.moment(culprit.first?, dated), page.moment(culprit.last?, dated));
+    let [from, first, last] =
+        [report.from, culprit.first?, culprit.last?].map(|at| page.moment(at, dated));
     match culprit.before {
         all if all >= culprit.opened => None,
         0 if first == last => Some(format!("found {first}")),
         0 => Some(format!("first found {first}, last {last}")),
-        _ => Some(format!("the first began before the recording, the last was found {last}")),
+        _ => Some(format!("the first began before {from}, the last was found {last}")),
     }
 }
 
-fn counts(culprit: &Culprit) -> String {
+fn counts(culprit: &Culprit, from: &str) -> String {
     let before = match culprit.before {
         0 => String::new(),
-        all if all >= culprit.opened => " (from before the recording)".to_owned(),
-        some => format!(" ({} from before the recording)", grouped(some)),
+        all if all >= culprit.opened => format!(" (from before {from})"),
+        some => format!(" ({} from before {from})", grouped(some)),
     };
     let longest = match culprit.longest_ns {
         0 => String::new(),

@@ -19,7 +19,8 @@ pub(super) fn write(page: &mut Page, report: &Report) {
             colour::GOOD
         }
         [worst, rest @ ..] => {
-            sentences.push(format!("In {} {}.", duration(report.duration_ns), told(worst)));
+            let from = page.moment(report.from, page.dated(report.from, report.to));
+            sentences.push(format!("In {} {}.", duration(report.duration_ns), told(worst, &from)));
             sentences.extend(growth(worst));
             if !rest.is_empty() {
                 sentences.push(others(rest));
@@ -105,7 +106,7 @@ fn others(rest: &[&Culprit]) -> String {
     format!("{}: {}.", plural(findings(rest), "more finding"), parts.join(", "))
 }
 
-fn told(culprit: &Culprit) -> String {
+fn told(culprit: &Culprit, from: &str) -> String {
     let who = somebody(culprit);
     let connections = plural(culprit.opened, "connection");
     let place = place(culprit);
@@ -127,9 +128,9 @@ fn told(culprit: &Culprit) -> String {
         _ => format!("the oldest for {at_least}{}", duration(culprit.longest_ns)),
     };
     let before = match culprit.before {
-        0 => "",
-        all if all >= culprit.opened => " since before the recording",
-        _ => " (some since before the recording)",
+        0 => String::new(),
+        all if all >= culprit.opened => format!(" since before {from}"),
+        some => format!(" ({} of them since before {from})", grouped(some)),
     };
     format!("{what}{before}, {oldest}; {}", ended(culprit))
 }

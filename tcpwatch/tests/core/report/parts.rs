@@ -142,11 +142,8 @@ fn a_finding_is_from_before_if_it_began_before() {
     assert_eq!((culprit.opened, culprit.before, culprit.open), (118, 60, 118));
     assert_eq!((report.totals.findings, report.totals.before), (118, 60));
     let text = text_of(&report, 100);
-    assert!(
-        text.contains("118 connections (60 from before the recording), 118 still open"),
-        "{text}"
-    );
-    assert!(text.contains("the first began before the recording, the last was found"), "{text}");
+    assert!(text.contains("118 connections (60 from before 00:10:00), 118 still open"), "{text}");
+    assert!(text.contains("the first began before 00:10:00, the last was found"), "{text}");
 }
 
 #[test]
