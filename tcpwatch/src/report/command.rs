@@ -11,7 +11,7 @@ use crate::{
     cli::{DiffArgs, ReportArgs, TraceArgs},
     exit::Exit,
     output,
-    source::replay::{self, Bar, Play},
+    source::replay::{self, Bar, Notes, Play},
     stop::Stop,
     trace::recording::{self, Recording},
 };
@@ -93,17 +93,34 @@ fn collect(
 ) -> Result<Report> {
     let rules = replay::rules(args, recording)?;
     let mut collector = Collector::new(rules.linger);
-    let play = Play {
-        rules,
-        range: recording.range(args.from, args.until)?,
-        speed: None,
-        follow: false,
-        stop,
-        partial: false,
-        notes: bar,
-    };
+    let range = recording.range(args.from, args.until)?;
+    if let Some(start) = recording.start(range) {
+        collector.begin(start);
+    }
+    let mut notes = Kept { bar, lines: Vec::new() };
+    let play =
+        Play { rules, range, speed: None, follow: false, stop, partial: false, notes: &mut notes };
     play.run(recording, &mut collector)?;
-    Ok(collector.report())
+    let mut report = collector.report();
+    notes.lines.iter().for_each(|line| report.note(line));
+    Ok(report)
+}
+
+/// Keeps what is said of the files, as the report says it, too.
+struct Kept<'a> {
+    bar: &'a mut Bar,
+    lines: Vec<String>,
+}
+
+impl Notes for Kept<'_> {
+    fn say(&mut self, line: &str) {
+        self.bar.say(line);
+        self.lines.push(line.to_owned());
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.bar.read(bytes);
+    }
 }
 
 fn title(recording: &Recording) -> String {

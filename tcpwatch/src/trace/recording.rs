@@ -9,7 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use jiff::{Timestamp as Wall, civil, tz::TimeZone};
 
 use super::{index::Entry, meta::Meta, reader::Reader};
-use crate::{core::time::Nanos, exit::say};
+use crate::{
+    core::time::{Nanos, Timestamp},
+    exit::say,
+};
 
 /// A moment as people name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +139,14 @@ impl Recording {
         // What is before the beginning was not seen, and does not count as time.
         range.from = range.from.filter(|&from| from > start);
         Ok(range)
+    }
+
+    /// When a part begins, as the clocks were when the recording began; `None` if it does not say.
+    pub fn start(&self, range: Range) -> Option<Timestamp> {
+        let clock = self.meta.clock;
+        let from =
+            range.from.map(|ns| ns.saturating_sub(clock.real_ns.saturating_sub(clock.mono_ns)));
+        (clock.mono_ns != 0).then(|| Timestamp(from.unwrap_or(clock.mono_ns)))
     }
 
     /// Wall times of its first and its last input.
