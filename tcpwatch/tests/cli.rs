@@ -104,6 +104,22 @@ fn help_shows_examples_and_every_verb() {
 }
 
 #[test]
+fn the_readme_shows_what_report_writes() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).expect("there is a README");
+    let line =
+        readme.lines().find(|line| line.starts_with("$ tcpwatch report ")).expect("a report");
+    let output = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
+        .args(line.split(' ').skip(2))
+        .current_dir(root)
+        .env("TZ", "UTC")
+        .output()
+        .expect("tcpwatch runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(readme.contains(&format!("{line}\n{text}```")), "the README does not show\n{text}");
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let output = tcpwatch(&["--version"]);
     assert_eq!(
