@@ -8,15 +8,19 @@ use super::{
 };
 use crate::report::model::{Durations, Group, Report};
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 13] = [
     Column { title: "PROCESS", align: Align::Left, rank: 0 },
     Column { title: "SERVICE", align: Align::Left, rank: 0 },
     Column { title: "OPENED", align: Align::Right, rank: 0 },
     Column { title: "FAILED", align: Align::Right, rank: 7 },
     Column { title: "LIFE p50", align: Align::Right, rank: 3 },
+    Column { title: "LIFE p90", align: Align::Right, rank: 11 },
     Column { title: "LIFE p99", align: Align::Right, rank: 6 },
+    Column { title: "LIFE max", align: Align::Right, rank: 9 },
     Column { title: "CW p50", align: Align::Right, rank: 4 },
+    Column { title: "CW p90", align: Align::Right, rank: 10 },
     Column { title: "CW p99", align: Align::Right, rank: 2 },
+    Column { title: "CW max", align: Align::Right, rank: 8 },
     Column { title: "STILL IN CW", align: Align::Right, rank: 0 },
 ];
 
@@ -57,9 +61,13 @@ fn row(group: &Group) -> (Option<&'static str>, Vec<String>) {
         grouped(group.opened),
         grouped(group.failed),
         time(&group.lifetime, |durations| durations.p50.ns),
+        time(&group.lifetime, |durations| durations.p90.ns),
         time(&group.lifetime, |durations| durations.p99.ns),
+        time(&group.lifetime, |durations| durations.max_ns),
         time(&group.close_wait, |durations| durations.p50.ns),
+        time(&group.close_wait, |durations| durations.p90.ns),
         time(&group.close_wait, |durations| durations.p99.ns),
+        time(&group.close_wait, |durations| durations.max_ns),
         now,
     ];
     ((group.close_wait_now > 0).then_some(colour::WARN), cells)
