@@ -31,7 +31,7 @@ pub enum Record<'a> {
 pub struct Lost {
     /// When we learnt of it.
     pub at: Timestamp,
-    /// How many more.
+    /// How many more; 0 if part of a recording is missing and it is not known.
     pub count: u64,
     /// How many in all.
     pub total: u64,

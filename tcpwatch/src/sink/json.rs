@@ -38,7 +38,8 @@
 //!   - `process` (who holds the socket, or the listener): `cgroup_path`, `container` (`id`,
 //!     `runtime`, `pod_uid`), `fds` in use and `fd_limit`, `stopped`, `frozen`, `threads` (`count`, `state`,
 //!     `wait`: the kernel function), `threads_unseen`.
-//! - `lost`: `count` more transitions never reached us, `total` so far. A transition or finding with
+//! - `lost`: `count` more transitions never reached us, `total` so far; 0 if part of a recording is
+//!   missing and nobody knows how many that were. A transition or finding with
 //!   `uncertain` is of a socket some of whose transitions were lost: its path has a gap, its times
 //!   are still the kernel's.
 //! - `culprit`: open findings that share owner, verdict, role and `end` (the remote end of clients,

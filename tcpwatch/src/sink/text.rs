@@ -219,7 +219,10 @@ impl<W: Write> TextSink<W> {
     }
 
     fn lost(&mut self, lost: &Lost) -> io::Result<()> {
-        let line = format!("-- {} transitions lost here ({} in all) --", lost.count, lost.total);
+        let line = match lost.count {
+            0 => "-- something is missing here, it is not known how much --".to_owned(),
+            count => format!("-- {count} transitions lost here ({} in all) --", lost.total),
+        };
         let line = self.paint("1;31", &line);
         writeln!(self.out, "{line}")
     }
