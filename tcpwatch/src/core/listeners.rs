@@ -4,7 +4,10 @@
 //! that forks after `listen` leaves its first pid behind. So an inherited owner is printed only
 //! when it is known to hold the listener; otherwise whoever does is.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -79,6 +82,8 @@ pub struct Listeners {
     /// Where those that a pass saw listen, with their namespace: children from before we looked do
     /// not name them.
     by_address: FxHashMap<(u32, SocketAddr), Vec<SocketId>>,
+    /// Those that closed a moment ago, in that order.
+    closed: VecDeque<(Timestamp, SocketId)>,
 }
 
 impl Listeners {
@@ -147,14 +152,20 @@ impl Listeners {
             && let Some(known) = self.known.get_mut(&id)
         {
             known.closed = Some(transition.at);
+            self.closed.push_back((transition.at, id));
         }
     }
 
     /// Forgets listeners that closed a while ago: the connections in their queues have closed
     /// after them (`net/ipv4/inet_connection_sock.c`: `inet_csk_listen_stop`).
     pub fn forget_closed(&mut self, now: Timestamp) {
-        self.known
-            .retain(|_, known| known.closed.is_none_or(|closed| now.since(closed) < KEEP_CLOSED));
+        while let Some((at, id)) = self.closed.pop_front_if(|(at, _)| now.since(*at) >= KEEP_CLOSED)
+        {
+            // It may listen again.
+            if self.known.get(&id).is_some_and(|known| known.closed == Some(at)) {
+                self.known.remove(&id);
+            }
+        }
     }
 
     /// Notes what a pass saw of a listener.

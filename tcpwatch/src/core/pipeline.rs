@@ -108,10 +108,7 @@ impl<'a> Pipeline<'a> {
         }
         self.advance(input.at());
         match input {
-            Input::Clock(mark) => {
-                self.clock = mark;
-                self.listeners.forget_closed(mark.mono);
-            }
+            Input::Clock(mark) => self.clock = mark,
             Input::Transition(transition) => self.transition(transition)?,
             Input::Observed(observation) => self.observed(&observation)?,
             Input::PassBegin { at, scope } => {
@@ -265,6 +262,8 @@ impl<'a> Pipeline<'a> {
         self.started.get_or_insert(to);
         self.now = self.now.max(to);
         self.lingering.advance(self.now);
+        // At every input, not only at clock marks: those are wherever a scheduler put them.
+        self.listeners.forget_closed(self.now);
         if self.rules.filter.follow {
             let (now, pids) = (self.now, &mut self.rules.filter.pids);
             self.ended.retain(|&(at, pid)| {
