@@ -55,27 +55,35 @@ pub struct RecordArgs {
     pub filter: FilterArgs,
 }
 
-/// Which recordings, and how to read them.
+/// What a replay is to do otherwise than the recording run.
 #[derive(Args, Clone, Debug)]
-pub struct TraceArgs {
-    /// Trace files, or directories of them; those of one recording are put in order
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+pub struct RulesArgs {
     /// A connection that stays in `CLOSE_WAIT` this long is a finding [default: as recorded]
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     pub linger: Option<Duration>,
     /// Also report deliberate half-closes, where data still flows
     #[arg(long)]
     pub include_half_open: bool,
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// Which recordings, and how to read them.
+#[derive(Args, Clone, Debug)]
+pub struct TraceArgs {
+    /// Trace files, or directories of them; those of one recording are put in order
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     /// Begin here: a time such as 2026-11-22T17:30 or 17:30, +5m after the beginning, -5m before the end
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = config::moment)]
     pub from: Option<Moment>,
     /// End here
     #[arg(long = "until", value_name = "WHEN", allow_hyphen_values = true, value_parser = config::moment)]
     pub until: Option<Moment>,
-    /// Which sockets.
+    /// What to conclude and show.
     #[command(flatten)]
-    pub filter: FilterArgs,
+    pub rules: RulesArgs,
 }
 
 /// Flags of `replay`.
@@ -127,12 +135,6 @@ pub struct DiffArgs {
     /// The recording from after
     #[arg(value_name = "B")]
     pub after: PathBuf,
-    /// A connection that stays in `CLOSE_WAIT` this long is a finding [default: as recorded]
-    #[arg(long, value_name = "TIME", value_parser = config::duration)]
-    pub linger: Option<Duration>,
-    /// Also report deliberate half-closes, where data still flows
-    #[arg(long)]
-    pub include_half_open: bool,
     /// Show this many rows
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
@@ -142,9 +144,9 @@ pub struct DiffArgs {
     /// Exit 1 if there are new leaks, or more
     #[arg(long)]
     pub fail_on_leak: bool,
-    /// Which sockets.
+    /// What to conclude and show.
     #[command(flatten)]
-    pub filter: FilterArgs,
+    pub rules: RulesArgs,
 }
 
 /// Flags of `export`.

@@ -112,7 +112,7 @@ fn run(
     bar: &mut Bar,
 ) -> Result<()> {
     let play = Play {
-        rules: replay::rules(&args.trace, recording)?,
+        rules: replay::rules(&args.trace.rules, recording)?,
         range: recording.range(args.trace.from, args.trace.until)?,
         speed: None,
         follow: false,

@@ -8,12 +8,12 @@ use jiff::tz::TimeZone;
 use super::{Collector, Report, diff, json, text};
 use crate::{
     Outcome,
-    cli::{DiffArgs, ReportArgs, TraceArgs},
+    cli::{DiffArgs, ReportArgs, RulesArgs},
     exit::Exit,
     output,
     source::replay::{self, Bar, Notes, Play},
     stop::Stop,
-    trace::recording::{self, Recording},
+    trace::recording::{self, Range, Recording},
 };
 
 /// What a terminal of unknown width can show.
@@ -27,7 +27,8 @@ pub fn report(args: &ReportArgs) -> Outcome {
     {
         let mut bar = Bar::new(&recordings);
         for recording in &recordings {
-            reports.push(collect(&args.trace, recording, &mut stop, &mut bar)?);
+            let range = recording.range(args.trace.from, args.trace.until)?;
+            reports.push(collect(&args.trace.rules, recording, range, &mut stop, &mut bar)?);
         }
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -51,24 +52,18 @@ pub fn report(args: &ReportArgs) -> Outcome {
 
 /// `tcpwatch diff`.
 pub fn diff(args: &DiffArgs) -> Outcome {
-    let trace = |path: &std::path::PathBuf| TraceArgs {
-        files: vec![path.clone()],
-        filter: args.filter.clone(),
-        linger: args.linger,
-        include_half_open: args.include_half_open,
-        from: None,
-        until: None,
-    };
     let mut stop = Stop::on_signal()?;
     let mut reports = Vec::new();
     for path in [&args.before, &args.after] {
-        let trace = trace(path);
-        let recordings = recording::recordings(&trace.files)?;
+        let recordings = recording::recordings(std::slice::from_ref(path))?;
         let [recording] = &recordings[..] else {
             bail!("{} holds {} recordings; compare one with one", path.display(), recordings.len());
         };
         let mut bar = Bar::new(&recordings);
-        reports.push((title(recording), collect(&trace, recording, &mut stop, &mut bar)?));
+        reports.push((
+            title(recording),
+            collect(&args.rules, recording, Range::default(), &mut stop, &mut bar)?,
+        ));
     }
     let [(before_title, before), (after_title, after)] = &reports[..] else {
         bail!("two recordings are needed");
@@ -86,14 +81,14 @@ pub fn diff(args: &DiffArgs) -> Outcome {
 }
 
 fn collect(
-    args: &TraceArgs,
+    args: &RulesArgs,
     recording: &Recording,
+    range: Range,
     stop: &mut Stop,
     bar: &mut Bar,
 ) -> Result<Report> {
     let rules = replay::rules(args, recording)?;
     let mut collector = Collector::new(rules.linger);
-    let range = recording.range(args.from, args.until)?;
     if let Some(start) = recording.start(range) {
         collector.begin(start);
     }

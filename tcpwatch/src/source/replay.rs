@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 pub use self::notes::{Bar, Notes, OnStderr};
 use crate::{
     Outcome,
-    cli::{ReplayArgs, TraceArgs},
+    cli::{ReplayArgs, RulesArgs},
     config,
     core::pipeline::Rules,
     exit::Exit,
@@ -51,7 +51,7 @@ pub fn command(args: &ReplayArgs) -> Outcome {
     let mut sink = output::sink(&args.output, Destination::Stdout)?;
     let mut leaks = 0;
     for recording in &recordings {
-        let mut rules = rules(&args.trace, recording)?;
+        let mut rules = rules(&args.trace.rules, recording)?;
         rules.findings_only |= args.findings;
         let play = Play {
             rules,
@@ -73,7 +73,7 @@ pub fn command(args: &ReplayArgs) -> Outcome {
 
 /// The rules of the recording run, as the flags change them. What was not recorded cannot be asked
 /// for.
-pub fn rules(args: &TraceArgs, recording: &Recording) -> Result<Rules> {
+pub fn rules(args: &RulesArgs, recording: &Recording) -> Result<Rules> {
     let mut rules = recording.meta.rules.rules();
     if let Some(linger) = args.linger {
         rules.linger = linger.into();
