@@ -10,6 +10,7 @@
 mod accept;
 mod change;
 mod detail;
+mod empty;
 mod filter;
 mod follow;
 mod kernel;

@@ -4,8 +4,6 @@ mod bench;
 mod ci;
 mod ebpf;
 mod fuzz;
-mod looks;
-mod traces;
 
 use std::{
     path::PathBuf,
@@ -14,7 +12,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use nix::sched::{CloneFlags, unshare};
 
 #[derive(Parser)]
 #[command(about = "tcpwatch's own chores")]
@@ -29,15 +26,11 @@ enum Task {
     BuildEbpf,
     /// Fail if the committed kernel object and its source disagree
     CheckEbpf,
-    /// Measure what a transition costs, next to tcpstates and an empty program
+    /// Measure what tcpwatch costs, next to other tools
     Bench(bench::Args),
-    /// Measure what a look costs, next to ss on the same sockets
-    BenchLeaks(looks::Args),
-    /// Measure what a recording takes, next to JSON, CSV and tcpdump
-    BenchTraces(traces::Args),
-    /// Hold sockets, for bench-leaks.
+    /// Hold sockets, for the bench
     #[command(hide = true)]
-    Hold(looks::HoldArgs),
+    Hold(bench::HoldArgs),
     /// Try trace files that nobody would write
     Fuzz(fuzz::Args),
     /// Renew fuzz/corpus from stories, a recording and what fuzzing has found
@@ -51,9 +44,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build(),
         Task::CheckEbpf => ebpf::check(),
         Task::Bench(args) => bench::run(&args),
-        Task::BenchLeaks(args) => looks::run(&args),
-        Task::BenchTraces(args) => traces::run(&args),
-        Task::Hold(args) => looks::hold(&args),
+        Task::Hold(args) => bench::hold(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::FuzzCorpus => fuzz::renew(),
         Task::Ci => ci::run(),
@@ -72,15 +63,13 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
 }
 
-/// What a bench needs: root, a release build, and a network namespace of its own.
+/// What a bench needs: root, and a release build.
 fn prepare_bench() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the bench loads BPF programs and makes a network namespace: run it as root");
     }
     let build = ["build", "--quiet", "--release", "--package", "tcpwatch"];
-    exec(Command::new("cargo").current_dir(root()).args(build))?;
-    unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
-    exec(Command::new("ip").args(["link", "set", "lo", "up"]))
+    exec(Command::new("cargo").current_dir(root()).args(build))
 }
 
 /// Runs a command and fails with its whole line if it fails.

@@ -1,8 +1,7 @@
-//! `cargo xtask bench-traces`: what a recording takes, beside the other ways to keep what happened.
+//! What a recording takes, beside the other ways to keep what happened.
 //!
-//! The load is that of `bench`: one thread that connects and closes, ten transitions a connection,
-//! the least that a packet capture can have to write. CPU time is that of all threads of the process,
-//! so what the kernel does for a capture in softirq is not in it.
+//! The load is that of `transitions`, the least that a packet capture can have to write. CPU time is that
+//! of all threads of the process, so what the kernel does for a capture in softirq is not in it.
 
 use std::{
     fs,
@@ -19,21 +18,13 @@ use nix::sys::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{
-    bench::{TRANSITIONS_PER_CONNECTION, load, median},
-    exec, prepare_bench, root,
+use super::{
+    Scale,
+    load::{TRANSITIONS_PER_CONNECTION, churn, in_namespace},
+    table::{Table, cell},
+    tool::{Tool, median, tcpwatch},
 };
-
-/// Flags.
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Connections per round
-    #[arg(long, default_value_t = 30_000)]
-    connections: u32,
-    /// Rounds
-    #[arg(long, default_value_t = 5)]
-    rounds: u32,
-}
+use crate::{exec, root};
 
 /// A way to keep what happens.
 struct Subject {
@@ -51,42 +42,43 @@ struct Round {
     bytes: Option<f64>,
 }
 
-/// Measures and prints a table.
-pub(crate) fn run(args: &Args) -> Result<()> {
-    prepare_bench()?;
+/// Measures.
+pub(crate) fn run(scale: &Scale) -> Result<Vec<Table>> {
     let dir = std::env::temp_dir().join("tcpwatch-bench-traces");
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     let subjects = subjects(&dir);
     let mut rounds: Vec<Vec<Round>> = subjects.iter().map(|_| Vec::new()).collect();
-    for _ in 0..args.rounds {
+    for _ in 0..scale.rounds {
         for (subject, rounds) in subjects.iter().zip(&mut rounds) {
-            rounds.push(round(subject, args.connections)?);
+            let round = in_namespace(|| round(subject, scale.connections))?;
+            rounds.push(round);
         }
-    }
-    println!(
-        "{} rounds of {} connections, {TRANSITIONS_PER_CONNECTION} transitions each; medians",
-        args.rounds, args.connections
-    );
-    println!("{:<34} {:>18} {:>18}", "", "bytes/transition", "CPU us/transition");
-    let cpu = |rounds: &[Round]| median(rounds.iter().map(|round| round.cpu_ns));
-    for (subject, rounds) in subjects.iter().zip(&rounds) {
-        let bytes = median(rounds.iter().filter_map(|round| round.bytes));
-        println!(
-            "{:<34} {:>18} {:>18.3}",
-            subject.name,
-            bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.1}")),
-            cpu(rounds).unwrap_or_default() / 1000.0
-        );
     }
     // Round by round, because the machine's speed drifts.
     let more = rounds[1].iter().zip(&rounds[0]).map(|(with, without)| with.cpu_ns - without.cpu_ns);
-    println!(
-        "recording beside live JSON: {:+.3} us of CPU per transition",
-        median(more).unwrap_or_default() / 1000.0
-    );
-    replays(&dir.join("record.tcpw"))?;
-    fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))
+    let mut kept = Table {
+        title: "A recording".to_owned(),
+        command: "cargo xtask bench traces",
+        about: format!(
+            "The same load ({} connections a round, {} rounds, medians), in the format of each. Recording \
+             beside live JSON takes {:.2} us more per transition. tcpdump keeps packets and knows no process; \
+             what the kernel does for it is not in its CPU time.",
+            scale.connections,
+            scale.rounds,
+            median(more).unwrap_or_default() / 1000.0
+        ),
+        columns: vec!["bytes/transition", "CPU, us/transition"],
+        rows: Vec::new(),
+    };
+    for (subject, rounds) in subjects.iter().zip(&rounds) {
+        let bytes = median(rounds.iter().filter_map(|round| round.bytes));
+        let cpu = median(rounds.iter().map(|round| round.cpu_ns / 1000.0));
+        kept.row(format!("`{}`", subject.name), vec![cell(bytes, 1), cell(cpu, 2)]);
+    }
+    let replayed = in_namespace(|| replays(&dir.join("record.tcpw")))?;
+    fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    Ok(vec![kept, replayed])
 }
 
 fn subjects(dir: &Path) -> Vec<Subject> {
@@ -103,15 +95,15 @@ fn subjects(dir: &Path) -> Vec<Subject> {
         ready: "ready",
     };
     let mut subjects = vec![
-        subject("tcpwatch -j >/dev/null", &["-j"], None),
+        subject("tcpwatch -j > /dev/null", &["-j"], None),
         subject(
-            "tcpwatch -j --record F >/dev/null",
+            "tcpwatch -j --record F > /dev/null",
             &["-j", "--record", "DIR/beside.tcpw"],
             Some("beside.tcpw"),
         ),
         subject("tcpwatch record -o F", &["record", "-o", "DIR/record.tcpw"], Some("record.tcpw")),
-        subject("tcpwatch -j >F", &["-j"], Some("json")),
-        subject("tcpwatch -s >F", &["-s"], Some("csv")),
+        subject("tcpwatch -j > F", &["-j"], Some("json")),
+        subject("tcpwatch -s > F", &["-s"], Some("csv")),
     ];
     let tcpdump = Path::new("/usr/bin/tcpdump");
     if tcpdump.exists() {
@@ -156,7 +148,7 @@ fn round(subject: &Subject, connections: u32) -> Result<Round> {
     // What it says later must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     let before = settled(&child)?;
-    load(connections)?;
+    churn(connections, None)?;
     let cpu = settled(&child)? - before;
     kill_process(Pid::from_child(&child), Signal::INT)?;
     child.wait()?;
@@ -196,41 +188,33 @@ fn cpu(child: &Child) -> Result<u64> {
 }
 
 /// How fast a recording is gone through: one that is long enough, made of the same load.
-fn replays(trace: &Path) -> Result<()> {
+fn replays(trace: &Path) -> Result<Table> {
     const CONNECTIONS: u32 = 500_000;
     let _ = fs::remove_file(trace);
-    let tcpwatch = root().join("target/release/tcpwatch");
-    let mut child = Command::new(&tcpwatch)
-        .args(["record", "--ready-file", "/dev/stderr", "-o"])
-        .arg(trace)
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut lines = BufReader::new(child.stderr.take().context("no standard error")?).lines();
-    let ready = lines.by_ref().map_while(Result::ok).any(|line| line == "ready");
-    if !ready {
-        bail!("tcpwatch record did not start");
-    }
-    load(CONNECTIONS)?;
-    kill_process(Pid::from_child(&child), Signal::INT)?;
-    child.wait()?;
+    let mut command = tcpwatch();
+    command.args(["record", "-o"]).arg(trace);
+    let tool = Tool::start(command, true)?;
+    churn(CONNECTIONS, None)?;
+    tool.stop()?;
     let transitions = f64::from(CONNECTIONS) * 10.0;
+    let mut table = Table {
+        title: "A replay".to_owned(),
+        command: "cargo xtask bench traces",
+        about: "Millions of transitions per second of CPU time, of a recording of 5 million."
+            .to_owned(),
+        columns: vec!["M/s"],
+        rows: Vec::new(),
+    };
     for verb in [&["replay", "-q"][..], &["report"], &["replay", "-j"]] {
         let before = used()?;
-        exec(
-            Command::new(&tcpwatch)
-                .args(verb)
-                .arg(trace)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null()),
-        )?;
+        let mut command = tcpwatch();
+        command.args(verb).arg(trace);
+        exec(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
         let seconds = used()? - before;
-        println!(
-            "tcpwatch {:<12} {:>6.1} M transitions/s on one core",
-            verb.join(" "),
-            transitions / seconds / 1e6
-        );
+        let name = format!("`tcpwatch {}`", verb.join(" "));
+        table.row(name, vec![cell(transitions / seconds / 1e6, 1)]);
     }
-    Ok(())
+    Ok(table)
 }
 
 /// CPU seconds of all children that have ended.
