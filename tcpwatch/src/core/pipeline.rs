@@ -63,6 +63,8 @@ pub struct Pipeline<'a> {
     ended: Vec<(Timestamp, u32)>,
     totals: Summary,
     lost_since_pass: bool,
+    /// Since the present pass has begun: what it saw may have changed unseen.
+    lost_in_pass: bool,
     tape: Option<&'a mut dyn Tape>,
     sink: &'a mut dyn Sink,
 }
@@ -86,6 +88,7 @@ impl<'a> Pipeline<'a> {
             ended: Vec::new(),
             totals: Summary::default(),
             lost_since_pass: false,
+            lost_in_pass: false,
             tape: None,
             sink,
         }
@@ -113,6 +116,7 @@ impl<'a> Pipeline<'a> {
             Input::Observed(observation) => self.observed(&observation)?,
             Input::PassBegin { at, scope } => {
                 self.pass = Some((at, scope));
+                self.lost_in_pass = false;
                 self.alive.clear();
             }
             Input::PassEnd { .. } => {
@@ -252,7 +256,7 @@ impl<'a> Pipeline<'a> {
 
     fn lost(&mut self, at: Timestamp, count: u64) -> io::Result<()> {
         self.totals.lost = self.totals.lost.saturating_add(count);
-        self.lost_since_pass = true;
+        (self.lost_since_pass, self.lost_in_pass) = (true, true);
         self.table.lost(at);
         let lost = Lost { at, count, total: self.totals.lost };
         self.sink.record(&self.clock, &Record::Lost(lost))
@@ -354,7 +358,7 @@ impl<'a> Pipeline<'a> {
             self.table.retain(&alive);
             self.settler.retain(&alive);
             self.listeners.retain(&alive);
-            self.lost_since_pass = false;
+            self.lost_since_pass = self.lost_in_pass;
         }
         if scope != Scope::Watched {
             self.confirm(started)?;

@@ -190,7 +190,6 @@ impl<'a> Watcher<'a> {
             self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
         }
         self.drain()?;
-        self.count_lost()?;
         let due = self.pipeline.next_deadline().is_some_and(|deadline| deadline <= mark.mono);
         if due || mark.mono.since(self.marked) >= CLOCK_EVERY {
             self.marked = mark.mono;
@@ -243,6 +242,7 @@ impl<'a> Watcher<'a> {
         for _ in 0..MOST_BATCHES {
             let empty = self.intake.fill();
             self.follow()?;
+            self.count_lost()?;
             self.push_batch()?;
             if empty && self.intake.batch.is_empty() {
                 break;
@@ -317,6 +317,8 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
+    /// After a batch was taken and before it is pushed: what comes after a gap, and the ring had room
+    /// for again, must not come before the word of it.
     fn count_lost(&mut self) -> Result<()> {
         let lost = self.kernel.lost()? + self.intake.undecodable;
         if lost > self.lost {
@@ -387,6 +389,7 @@ impl<'a> Watcher<'a> {
     fn push_batch_in_order(&mut self, observations: &[Observation]) -> Result<()> {
         self.intake.fill_all();
         self.follow()?;
+        self.count_lost()?;
         // Who holds a listener is needed by what came in through it before this look.
         let listens = |seen: &&Observation| seen.state == State::Listen;
         for listener in

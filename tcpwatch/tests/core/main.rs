@@ -6,6 +6,7 @@ mod damage;
 mod fuzz_corpus;
 mod growth;
 mod invariants;
+mod losses;
 mod notation;
 mod properties;
 mod report;

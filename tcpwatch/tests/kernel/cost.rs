@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("full_speed_without_loss", full_speed),
         Test::new("softirqs_that_interrupt_the_program_are_seen", interrupted),
         Test::new("a_tiny_ring_loses_exactly_what_it_says", tiny_ring),
+        Test::new("a_gap_is_told_before_what_follows_it", gaps),
         Test::new("after_a_loss_the_table_is_right_again", resync),
     ]
 }
@@ -102,6 +103,23 @@ fn tiny_ring() {
     assert_eq!(seen + lost, (CONNECTIONS * PER_CONNECTION + 2) as u64);
     let told: u64 = done.of("lost").iter().map(|line| line["count"].as_u64().unwrap()).sum();
     assert_eq!(told, lost, "every loss has a record");
+}
+
+/// A ring of 4 KiB is drained while it overflows, so what was lost is between what is shown.
+fn gaps() {
+    const CONNECTIONS: usize = 3_000;
+    let (watch, mut file) = Watch::start_to_file(&["--ring-size", "4096"]);
+    churn(CONNECTIONS);
+    let done = watch.stop_and_read(&mut file);
+    let lost = done.summary()["lost"].as_u64().unwrap();
+    assert!(lost > 0, "the ring was large enough after all");
+    let mut states = std::collections::HashMap::new();
+    for t in done.of("transition") {
+        let before = states.insert(t["socket"].as_u64(), t["new"].clone());
+        // The first of a socket that is no birth has a time in the state before.
+        let gap = before.map_or(!t["in_state_ns"].is_null(), |state| state != t["old"]);
+        assert!(!gap || t["uncertain"] == true, "a gap that is not told: {t}");
+    }
 }
 
 /// While the agent stands still and its ring is full, one connection opens, and on another the peer
