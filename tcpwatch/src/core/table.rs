@@ -53,18 +53,19 @@ impl SocketTable {
         before.is_none_or(|tracked| !tracked.shown)
     }
 
-    /// Takes in what a pass saw.
+    /// Takes in what a pass saw. One that is closed, and whose fd is still open, has no state that counts.
     pub fn observe(&mut self, observation: &Observation) {
-        if let Some(id) = observation.socket.id
-            && observation.state != State::Close
-        {
-            let before = self.sockets.get(&id).copied();
-            let missed = before.is_none_or(|tracked| tracked.state != observation.state)
-                && self.may_be_lost(observation.entered);
-            let shown = before.is_some_and(|tracked| tracked.shown);
-            let gap = missed || before.is_some_and(|tracked| tracked.gap);
-            self.put(id, Tracked { state: observation.state, shown, gap });
+        let Some(id) = observation.socket.id else { return };
+        if observation.state == State::Close {
+            self.remove(id);
+            return;
         }
+        let before = self.sockets.get(&id).copied();
+        let missed = before.is_none_or(|tracked| tracked.state != observation.state)
+            && self.may_be_lost(observation.entered);
+        let shown = before.is_some_and(|tracked| tracked.shown);
+        let gap = missed || before.is_some_and(|tracked| tracked.gap);
+        self.put(id, Tracked { state: observation.state, shown, gap });
     }
 
     /// Notes that transitions were lost before `at`.

@@ -5,6 +5,7 @@ use tcpwatch::{
         input::Scope,
         pipeline::Pipeline,
         record::{Record, Sink, Summary},
+        state::State,
         time::ClockMark,
     },
     sink::json::JsonSink,
@@ -47,4 +48,19 @@ fn what_was_lost_during_a_pass_takes_another() {
     ];
     assert_eq!(run(&story).0, Some(Scope::Everything));
     assert_eq!(run(&[&story[..], &["3 pass everything", "3.1 end"]].concat()).0, None);
+}
+
+/// Its reset was lost, and the fd is still open.
+#[test]
+fn what_a_pass_sees_closed_is_in_no_state() {
+    let (_, summary) = run(&[
+        "1 tcp #2 SYN_RECV>ESTABLISHED 127.0.0.1:80 10.0.0.9:5000 inode=9",
+        "1 tcp #3 SYN_RECV>ESTABLISHED 127.0.0.1:80 10.0.0.9:5001 inode=10",
+        "2 lost 1",
+        "3 pass everything",
+        "3 see #2 CLOSE 127.0.0.1:80 10.0.0.9:5000 holder=web[7]:4 inode=9 error=104",
+        "3 see #3 ESTABLISHED 127.0.0.1:80 10.0.0.9:5001 holder=web[7]:5 inode=10",
+        "3.1 end",
+    ]);
+    assert_eq!(summary.now, [(State::Established, 1)].into());
 }
