@@ -11,6 +11,7 @@ pub mod detail;
 pub mod evidence;
 pub mod filter;
 pub mod finding;
+pub mod growth;
 pub mod input;
 pub mod linger;
 pub mod lingering;

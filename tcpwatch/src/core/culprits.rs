@@ -4,16 +4,14 @@
 //! and whether they become more. A steady pool has about as many at the end of a while as at its
 //! beginning; what comes and goes by chance must be exceeded by far before it is called growth.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
+pub use super::growth::Growth;
 use super::{
     finding::{Finding, Status, Verdict},
+    growth::{History, reaches_limit_in},
     process::ProcessFacts,
     socket::{Process, Role, Socket, SocketId},
     time::{Nanos, Timestamp},
@@ -91,32 +89,6 @@ pub struct Culprit {
     pub process: Option<Arc<ProcessFacts>>,
 }
 
-/// How fast a group has grown, and over which time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Growth {
-    /// More at the end than at the beginning.
-    pub gained: u64,
-    /// Of this time.
-    pub over: Nanos,
-}
-
-impl Growth {
-    /// Thousandths of a socket per minute.
-    pub fn milli_per_minute(self) -> u64 {
-        const MINUTE: u128 = 60 * 1_000_000_000 * 1000;
-        let rate = u128::from(self.gained) * MINUTE / u128::from(self.over.0.max(1));
-        u64::try_from(rate).unwrap_or(u64::MAX)
-    }
-}
-
-/// How many were open at a moment, and how many had come by then.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    at: Timestamp,
-    count: usize,
-    come: usize,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Member {
     since: Timestamp,
@@ -126,9 +98,7 @@ struct Member {
 #[derive(Debug)]
 struct Group {
     members: FxHashMap<SocketId, Member>,
-    history: VecDeque<Sample>,
-    /// How many have come in all.
-    come: usize,
+    history: History,
     /// The oldest; `None` since it has ended, until another is told.
     oldest: Option<Finding>,
     /// What its process said last.
@@ -151,23 +121,6 @@ pub struct Culprits {
 pub const WORTH_TELLING: usize = 10;
 /// While it grows it is told of this often.
 const TELL_EVERY: Nanos = Nanos(60_000_000_000);
-/// Growth is judged over the last of these times that shows it, or over all the time that the
-/// group was watched,
-const WINDOWS: [Nanos; 3] =
-    [Nanos(60_000_000_000), Nanos(600_000_000_000), Nanos(3_600_000_000_000)];
-/// and not before it was watched for this long.
-const SHORTEST_WINDOW: Nanos = Nanos(10_000_000_000);
-/// Samples are at least this far apart.
-const SAMPLE_EVERY: Nanos = Nanos::SECOND;
-/// Samples kept; beyond it every second one is forgotten.
-const MOST_SAMPLES: usize = 1024;
-/// In so many parts of the time
-const PARTS: u64 = 6;
-/// a group that grows has risen in at least so many: one burst is not growth.
-const RISING_PARTS: usize = 4;
-/// What is gained must be this many times what chance makes of as many comings and goings: their
-/// square root.
-const BEYOND_CHANCE: usize = 4;
 
 impl Culprits {
     /// Takes in a finding: opened, changed, or ended.
@@ -200,8 +153,7 @@ impl Culprits {
         let since = finding.at - finding.linger;
         let group = self.groups.entry(key).or_insert_with(|| Group {
             members: FxHashMap::default(),
-            history: VecDeque::new(),
-            come: 0,
+            history: History::default(),
             oldest: None,
             process: None,
             told: (0, Timestamp::default()),
@@ -212,13 +164,12 @@ impl Culprits {
             group.oldest = Some(finding.clone());
         }
         let new = group.members.insert(id, Member { since, at_least: finding.at_least }).is_none();
-        group.come += usize::from(new);
         if let Some(process) = &finding.evidence.process
             && group.process.as_ref().is_none_or(|known| known.at <= process.at)
         {
             group.process = Some(Arc::clone(process));
         }
-        group.sample(now);
+        group.history.note(now, group.members.len(), usize::from(new));
     }
 
     fn leave(&mut self, id: SocketId, key: Key, now: Timestamp) {
@@ -226,7 +177,7 @@ impl Culprits {
         let Some(group) = self.groups.get_mut(&key) else { return };
         group.members.remove(&id);
         group.oldest.take_if(|oldest| oldest.socket.id == Some(id));
-        group.sample(now);
+        group.history.note(now, group.members.len(), 0);
         if group.members.is_empty() {
             self.groups.remove(&key);
         }
@@ -254,8 +205,9 @@ impl Culprits {
         for (key, group) in &mut self.groups {
             let (count, told) = (group.members.len(), group.told);
             let doubled = count >= WORTH_TELLING.max(told.0 * 2);
-            let grows =
-                told.0 > 0 && now.since(told.1) >= TELL_EVERY && group.growth(now).is_some();
+            let grows = told.0 > 0
+                && now.since(told.1) >= TELL_EVERY
+                && group.history.growth(now).is_some();
             if doubled || grows {
                 group.told = (count, now);
                 keys.push(*key);
@@ -288,9 +240,9 @@ impl Culprits {
             p50: at(50).unwrap_or_default(),
             p99: at(99).unwrap_or_default(),
             at_least: group.members.values().any(|member| member.at_least),
-            growth: group.growth(now),
+            growth: group.history.growth(now),
             reaches_limit_in: self.reaches_limit_in(key, group, now),
-            example: group.oldest.as_ref().map(|oldest| as_of(oldest, now)),
+            example: group.oldest.as_ref().map(|oldest| oldest.as_of(now)),
             process: group.process.clone(),
         }
     }
@@ -298,100 +250,21 @@ impl Culprits {
     /// When the owner of a growing group has used up its descriptors: its open ones and its limit
     /// as of the last look, and what all its groups gain. What waits in an accept queue has none.
     fn reaches_limit_in(&self, key: &Key, group: &Group, now: Timestamp) -> Option<Nanos> {
-        group.growth(now)?;
+        group.history.growth(now)?;
         if key.owner.is_none() || key.verdict == Some(Verdict::NeverAccepted) {
             return None;
         }
-        let facts = group.process.as_ref()?;
-        let left = facts.fd_limit?.checked_sub(facts.fds?)?;
         let rate: u64 = self
             .groups
             .iter()
             .filter(|(other, _)| {
                 other.owner == key.owner && other.verdict != Some(Verdict::NeverAccepted)
             })
-            .filter_map(|(_, group)| group.growth(now))
+            .filter_map(|(_, group)| group.history.growth(now))
             .map(Growth::milli_per_minute)
             .sum();
-        let milli_minutes = u128::from(left) * 1_000_000 / u128::from(rate.max(1));
-        Some(Nanos(u64::try_from(milli_minutes * 60_000_000).unwrap_or(u64::MAX)))
+        reaches_limit_in(group.process.as_ref()?, rate)
     }
-}
-
-impl Group {
-    fn sample(&mut self, at: Timestamp) {
-        let (count, come) = (self.members.len(), self.come);
-        match self.history.back_mut() {
-            Some(last) if at.since(last.at) < SAMPLE_EVERY => {
-                (last.count, last.come) = (count, come);
-            }
-            _ => self.history.push_back(Sample { at, count, come }),
-        }
-        let longest = WINDOWS[WINDOWS.len() - 1];
-        while self.history.len() > 2 && at.since(self.history[1].at) > longest {
-            self.history.pop_front();
-        }
-        if self.history.len() > MOST_SAMPLES {
-            let mut number = 0;
-            self.history.retain(|_| {
-                number += 1;
-                number % 2 == 1
-            });
-        }
-    }
-
-    /// How it was at a moment.
-    fn at(&self, at: Timestamp) -> Sample {
-        let after = self.history.partition_point(|sample| sample.at <= at);
-        let before = after.checked_sub(1).map(|index| self.history[index]);
-        before.unwrap_or(Sample { at, count: 0, come: 0 })
-    }
-
-    fn growth(&self, now: Timestamp) -> Option<Growth> {
-        let watched = now.since(self.history.front()?.at);
-        WINDOWS
-            .into_iter()
-            .filter(|&window| window < watched)
-            .chain([watched])
-            .find_map(|window| self.growth_over(window, now))
-    }
-
-    fn growth_over(&self, over: Nanos, now: Timestamp) -> Option<Growth> {
-        if over < SHORTEST_WINDOW {
-            return None;
-        }
-        let samples: Vec<Sample> =
-            (0..=PARTS).map(|part| self.at(now - Nanos(over.0 / PARTS * (PARTS - part)))).collect();
-        let parts = || samples.windows(2).map(|pair| (pair[0], pair[1]));
-        let rising = parts().filter(|(before, after)| before.count < after.count).count();
-        // The part that gained most is left out: a burst must not pass for growth, nor what was
-        // there before anybody looked.
-        let (before, after) =
-            parts().max_by_key(|(before, after)| after.count.saturating_sub(before.count))?;
-        let (first, last) = (samples.first()?, samples.last()?);
-        let gained = (last.count + before.count).checked_sub(first.count + after.count)?;
-        let come = (last.come - first.come) - (after.come - before.come);
-        let gone = come.checked_sub(gained)?;
-        // Both sides are those of the whole time, as the parts that are left tell.
-        let whole = |number: usize| number * (samples.len() - 1) / (samples.len() - 2);
-        let beyond_chance =
-            whole(gained).pow(2) > BEYOND_CHANCE * BEYOND_CHANCE * whole(come + gone);
-        let over = Nanos(over.0 / PARTS * (PARTS - 1));
-        (rising >= RISING_PARTS && beyond_chance)
-            .then(|| Growth { gained: u64::try_from(gained).unwrap_or(u64::MAX), over })
-    }
-}
-
-/// A finding as it stands now. When the connection was last active is known only of its last look.
-fn as_of(finding: &Finding, now: Timestamp) -> Finding {
-    const FRESH: Nanos = Nanos(2_000_000_000);
-    let mut finding = finding.clone();
-    finding.linger = now.since(finding.at - finding.linger);
-    if now.since(finding.at) > FRESH {
-        finding.evidence.activity = None;
-    }
-    finding.at = now;
-    finding
 }
 
 fn per_thousand(part: usize, whole: usize) -> u32 {

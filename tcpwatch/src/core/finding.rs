@@ -213,3 +213,20 @@ pub struct Finding {
     /// Open findings with the same owner, this one included.
     pub same_owner: usize,
 }
+
+impl Finding {
+    /// As it stands at a later moment. When the connection was last active is known only of its last
+    /// look.
+    #[must_use]
+    pub fn as_of(&self, now: Timestamp) -> Self {
+        const FRESH: Nanos = Nanos(2_000_000_000);
+        let mut finding = self.clone();
+        finding.linger = now.since(self.at - self.linger);
+        finding.at_most = self.at_most.map(|most| now.since(self.at - most));
+        if now.since(self.at) > FRESH {
+            finding.evidence.activity = None;
+        }
+        finding.at = now;
+        finding
+    }
+}
