@@ -59,6 +59,32 @@ pub fn summary(finding: &Finding) -> String {
     }
 }
 
+/// What to do about it.
+pub fn what_to_do(verdict: Option<Verdict>) -> &'static str {
+    match verdict {
+        None => "have it looked at again: tcpwatch leaks",
+        Some(Verdict::NeverAccepted) => {
+            "see why the listener does not accept: its process may be busy, stopped, or out of descriptors"
+        }
+        Some(Verdict::NotReading) => {
+            "find who should read it: a worker or loop that is blocked, or a pool that keeps connections and never looks at them"
+        }
+        Some(Verdict::NotClosed) => {
+            "find the path of the program that has read to the end of the connection and does not call close, often one after an error"
+        }
+        Some(Verdict::WriteBlocked) => {
+            "give writes a time-out, and close the connection when one fails: this peer does not take what it is sent"
+        }
+        Some(Verdict::HalfOpenInUse) => "nothing: the peer has closed its side on purpose",
+        Some(Verdict::Inherited) => {
+            "open sockets with SOCK_CLOEXEC, or close in the child what it does not need"
+        }
+        Some(Verdict::DeadFd) => {
+            "find what keeps the descriptor: the connection is gone, and only close gives it back"
+        }
+    }
+}
+
 fn ended(finding: &Finding) -> String {
     let linger = finding.linger;
     let at_least = if finding.at_least { "at least " } else { "" };

@@ -60,6 +60,16 @@ impl LingerTable {
         self.sockets.keys().copied()
     }
 
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
     /// How many are not due, but may have lingered for long enough: their age is not known well
     /// enough.
     pub fn undecided(&self, now: Timestamp) -> usize {

@@ -17,7 +17,7 @@ use super::{
     lingering::Context,
     listeners::Listeners,
     names::Names,
-    record::{Lost, Record, Sink, Summary},
+    record::{Census, Lost, Record, Sink, Summary},
     settle::Settler,
     socket::{How, Socket, SocketId},
     state::State,
@@ -111,7 +111,10 @@ impl<'a> Pipeline<'a> {
         }
         self.advance(input.at());
         match input {
-            Input::Clock(mark) => self.clock = mark,
+            Input::Clock(mark) => {
+                self.clock = mark;
+                self.sink.census(&self.clock, &self.census())?;
+            }
             Input::Transition(transition) => self.transition(transition)?,
             Input::Observed(observation) => self.observed(&observation)?,
             Input::PassBegin { at, scope } => {
@@ -252,6 +255,16 @@ impl<'a> Pipeline<'a> {
         self.sink.record(&self.clock, &Record::Summary(&self.totals))?;
         self.sink.flush()?;
         Ok(self.totals.clone())
+    }
+
+    fn census(&self) -> Census {
+        let tracked = !self.rules.findings_only;
+        Census {
+            at: self.now,
+            tracked: tracked.then(|| self.table.len() as u64),
+            close_wait: tracked.then(|| self.table.count(State::CloseWait)),
+            lingering: self.lingering.len() as u64,
+        }
     }
 
     fn lost(&mut self, at: Timestamp, count: u64) -> io::Result<()> {

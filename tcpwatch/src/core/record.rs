@@ -37,6 +37,19 @@ pub struct Lost {
     pub total: u64,
 }
 
+/// How many sockets there are at one moment, as far as they were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// When.
+    pub at: Timestamp,
+    /// Sockets tracked; `None` where only findings are followed.
+    pub tracked: Option<u64>,
+    /// Those in `CLOSE_WAIT`.
+    pub close_wait: Option<u64>,
+    /// Sockets that linger, or that have only just begun to: in `CLOSE_WAIT`, or dead with an fd.
+    pub lingering: u64,
+}
+
 /// What happened in the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -95,6 +108,12 @@ impl Summary {
 pub trait Sink {
     /// Shows one record. `clock` places its time in wall time.
     fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> std::io::Result<()>;
+
+    /// Is told how many sockets there are, whenever a clock mark has moved time on: at least once a
+    /// second. It is no record: where marks stand is up to the source.
+    fn census(&mut self, _clock: &ClockMark, _census: &Census) -> std::io::Result<()> {
+        Ok(())
+    }
 
     /// Hands everything on.
     fn flush(&mut self) -> std::io::Result<()> {

@@ -121,6 +121,21 @@ impl SocketTable {
         self.after_sweep = self.sockets.len();
     }
 
+    /// Sockets in all.
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Sockets in a state.
+    pub fn count(&self, state: State) -> u64 {
+        self.counts[usize::from(state.number())]
+    }
+
     /// Sockets in each state.
     pub fn now(&self) -> BTreeMap<State, u64> {
         State::ALL

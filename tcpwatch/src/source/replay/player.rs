@@ -14,7 +14,7 @@ use crate::{
     core::{
         input::{Input, Scope},
         pipeline::Pipeline,
-        record::{Record, Sink, Summary},
+        record::{Census, Record, Sink, Summary},
         time::{ClockMark, Nanos, Timestamp},
     },
     kernel::clock,
@@ -75,6 +75,10 @@ struct Window<'a> {
 impl Sink for Window<'_> {
     fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
         if self.muted.get() { Ok(()) } else { self.sink.record(clock, record) }
+    }
+
+    fn census(&mut self, clock: &ClockMark, census: &Census) -> io::Result<()> {
+        if self.muted.get() { Ok(()) } else { self.sink.census(clock, census) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
