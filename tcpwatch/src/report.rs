@@ -11,5 +11,6 @@ pub mod diff;
 pub mod json;
 pub mod model;
 pub mod text;
+pub mod words;
 
 pub use self::{collect::Collector, model::Report};

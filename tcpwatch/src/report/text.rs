@@ -5,7 +5,6 @@
 
 mod connections;
 mod culprits;
-mod numbers;
 mod page;
 mod story;
 mod table;
@@ -17,8 +16,7 @@ use jiff::tz::TimeZone;
 
 use self::page::Page;
 pub(super) use self::{
-    numbers::{duration, grouped, rate},
-    page::{Page as Paper, colour, plural},
+    page::{Page as Paper, colour},
     table::{Align, Column, Table},
 };
 use super::model::Report;

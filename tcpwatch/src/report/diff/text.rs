@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 
 use super::{Change, CulpritChange, Diff, GroupChange, Leaks, RateChange, Side};
-use crate::report::text::{
-    Align, Column, Paper, Style, Table,
-    colour::{self, BAD, DIM, GOOD},
-    duration, grouped, plural, rate,
+use crate::report::{
+    text::{
+        Align, Column, Paper, Style, Table,
+        colour::{self, BAD, DIM, GOOD},
+    },
+    words::{duration, grouped, plural, rate},
 };
 
 const INDENT: usize = 7;

@@ -1,12 +1,13 @@
 //! Connections by process and service, the well ones too.
 
 use super::{
-    grouped,
-    numbers::duration,
-    page::{Page, colour, plural},
+    page::{Page, colour},
     table::{Align, Column, Table},
 };
-use crate::report::model::{Durations, Group, Report};
+use crate::report::{
+    model::{Durations, Group, Report},
+    words::{duration, grouped, plural, process, service},
+};
 
 const COLUMNS: [Column; 13] = [
     Column { title: "PROCESS", align: Align::Left, rank: 0 },
@@ -71,26 +72,4 @@ fn row(group: &Group) -> (Option<&'static str>, Vec<String>) {
         now,
     ];
     ((group.close_wait_now > 0).then_some(colour::WARN), cells)
-}
-
-/// Whose connections they are.
-pub(in crate::report) fn process(group: &Group) -> String {
-    match &group.comm {
-        Some(comm) => comm.clone(),
-        None if group.end == "other" => "others".to_owned(),
-        None => "nobody known".to_owned(),
-    }
-}
-
-/// `-> 10.0.0.9:5432`, `at :80`.
-pub(in crate::report) fn service(group: &Group) -> String {
-    let word = match group.role {
-        Some("client") => "to",
-        Some(_) => "at",
-        None => "with",
-    };
-    match group.folded {
-        0 => format!("{word} {}", group.end),
-        folded => format!("{word} others ({})", grouped(folded)),
-    }
 }

@@ -1,14 +1,13 @@
 //! The culprits, what hurts most first.
 
 use super::{
-    grouped,
-    numbers::duration,
-    page::{Page, colour, plural},
-    rate,
-    story::{ending, longest, owner, place},
+    page::{Page, colour},
     timeline::{Joined, blocks, per_column},
 };
-use crate::report::model::{Culprit, Report};
+use crate::report::{
+    model::{Culprit, Report},
+    words::{self, plural},
+};
 
 const INDENT: usize = 4;
 /// Columns of the row of blocks.
@@ -26,7 +25,8 @@ pub(super) fn write(page: &mut Page, report: &Report) {
             page.line(None, "");
         }
         let colour = if culprit.leaks() > 0 { colour::BAD } else { colour::DIM };
-        page.words(Some(colour), 0, INDENT, &title(number + 1, culprit));
+        let title = format!("{}.  {}", number + 1, words::title(culprit));
+        page.words(Some(colour), 0, INDENT, &title);
         body(page, report, culprit);
     }
     if let Some(hidden) = report.culprits.get(page.top..).filter(|hidden| !hidden.is_empty()) {
@@ -44,31 +44,11 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     }
 }
 
-fn title(number: usize, culprit: &Culprit) -> String {
-    let verdict = match culprit.verdict {
-        Some(verdict) => verdict,
-        None if culprit.other => "",
-        None => "unconfirmed",
-    };
-    format!("{number}.  {verdict} {} {}", owner(culprit), place(culprit)).trim_end().to_owned()
-}
-
 fn body(page: &mut Page, report: &Report, culprit: &Culprit) {
-    let from = page.moment(report.from, page.dated(report.from, report.to));
-    page.words(None, INDENT, INDENT, &counts(culprit, &from));
-    if let Some(growth) = &culprit.growth {
-        let limit = match (growth.reaches_limit_in_ns, growth.fd_limit) {
-            (Some(within), Some(limit)) => {
-                format!(": {} fds used up in about {}", grouped(limit), duration(within))
-            }
-            _ => String::new(),
-        };
-        let when = if growth.at_end {
-            String::new()
-        } else {
-            format!(", at {}", page.moment(growth.ts, page.dated(report.from, report.to)))
-        };
-        let grows = format!("+{} per minute{when}{limit}", rate(growth.per_minute));
+    let dated = page.dated(report.from, report.to);
+    let counts = words::counts(culprit, report.from, &|at| page.moment(at, dated));
+    page.words(None, INDENT, INDENT, &counts);
+    if let Some(grows) = words::grows(culprit, &|at| page.moment(at, dated)) {
         page.words(Some(colour::WARN), INDENT, INDENT, &grows);
     }
     let per_column = per_column(culprit.open_by_bucket.len(), BLOCKS.min(page.width - INDENT));
@@ -76,12 +56,11 @@ fn body(page: &mut Page, report: &Report, culprit: &Culprit) {
     if culprit.opened > 1 && !blocks.trim().is_empty() {
         page.line(Some(colour::BAD), &format!("{:INDENT$}{blocks}", ""));
     }
-    if let Some(found) = found(page, report, culprit) {
+    if let Some(found) = words::found(culprit, report.from, &|at| page.moment(at, dated)) {
         page.words(Some(colour::DIM), INDENT, INDENT, &found);
     }
-    if !culprit.endings.is_empty() {
-        let endings: Vec<_> = culprit.endings.iter().map(ending).collect();
-        page.words(None, INDENT, INDENT, &format!("ended: {}", endings.join(", ")));
+    if let Some(endings) = words::endings(culprit) {
+        page.words(None, INDENT, INDENT, &endings);
     }
     if let Some(example) = &culprit.example {
         let example_of = if culprit.opened > 1 { "for example: " } else { "" };
@@ -91,35 +70,4 @@ fn body(page: &mut Page, report: &Report, culprit: &Culprit) {
             page.words(Some(colour::DIM), INDENT, INDENT, &seen);
         }
     }
-}
-
-/// When its findings were made. Of those from before that is not when they began.
-fn found(page: &Page, report: &Report, culprit: &Culprit) -> Option<String> {
-    let dated = page.dated(report.from, report.to);
-    let [from, first, last] =
-        [report.from, culprit.first?, culprit.last?].map(|at| page.moment(at, dated));
-    match culprit.before {
-        all if all >= culprit.opened => None,
-        0 if first == last => Some(format!("found {first}")),
-        0 => Some(format!("first found {first}, last {last}")),
-        _ => Some(format!("the first began before {from}, the last was found {last}")),
-    }
-}
-
-fn counts(culprit: &Culprit, from: &str) -> String {
-    let before = match culprit.before {
-        0 => String::new(),
-        all if all >= culprit.opened => format!(" (from before {from})"),
-        some => format!(" ({} from before {from})", grouped(some)),
-    };
-    let longest = match culprit.longest_ns {
-        0 => String::new(),
-        _ if culprit.opened == 1 => format!(", for {}", longest(culprit)),
-        _ => format!(", the oldest {}", longest(culprit)),
-    };
-    format!(
-        "{}{before}, {} still open{longest}",
-        plural(culprit.opened, "connection"),
-        grouped(culprit.open)
-    )
 }

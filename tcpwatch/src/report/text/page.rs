@@ -121,8 +121,3 @@ impl Page {
         sink::moment(at.0).to_zoned(self.zone.clone()).strftime("%Z").to_string()
     }
 }
-
-/// `1 gap`, `1,204 gaps`.
-pub(in crate::report) fn plural(count: u64, what: &str) -> String {
-    format!("{} {what}{}", super::grouped(count), if count == 1 { "" } else { "s" })
-}

@@ -1,38 +1,22 @@
-//! What happened, in a paragraph of plain words.
+//! What happened, in a paragraph of plain words, and when.
 
-use super::{
-    grouped,
-    numbers::duration,
-    page::{Page, colour, plural},
-    rate,
+use super::page::{Page, colour};
+use crate::report::{
+    model::{Incomplete, Report},
+    words::{Story, Tone, grouped},
 };
-use crate::report::model::{Culprit, Ending, Incomplete, Report, Totals};
 
 /// Writes the paragraph, and when it all was.
 pub(super) fn write(page: &mut Page, report: &Report) {
-    let mut sentences = Vec::new();
-    let leaks: Vec<_> = report.culprits.iter().filter(|culprit| culprit.leaks() > 0).collect();
-    let colour = match &leaks[..] {
-        [] => {
-            sentences.push(format!("In {} {}.", duration(report.duration_ns), nothing(report)));
-            sentences.extend(healthy(report));
-            colour::GOOD
-        }
-        [worst, rest @ ..] => {
-            let from = page.moment(report.from, page.dated(report.from, report.to));
-            sentences.push(format!("In {} {}.", duration(report.duration_ns), told(worst, &from)));
-            sentences.extend(growth(worst));
-            if !rest.is_empty() {
-                sentences.push(others(rest));
-            }
-            colour::BAD
-        }
+    let dated = page.dated(report.from, report.to);
+    let story = Story::of(report, &|at| page.moment(at, dated));
+    let colour = match story.tone {
+        Tone::Good => colour::GOOD,
+        Tone::Bad => colour::BAD,
     };
-    sentences.push(lost(report));
-    page.words(Some(colour), 0, 0, &sentences.join(" "));
+    page.words(Some(colour), 0, 0, &story.happened);
     missing(page, &report.incomplete);
     page.line(None, "");
-    let dated = page.dated(report.from, report.to);
     page.words(
         None,
         0,
@@ -42,204 +26,11 @@ pub(super) fn write(page: &mut Page, report: &Report) {
             page.moment(report.from, true),
             page.moment(report.to, dated),
             page.zone(report.to),
-            traffic(report)
+            story.traffic
         ),
     );
-    for line in caveats(&report.totals) {
-        page.words(Some(colour::WARN), 0, 0, &line);
-    }
-}
-
-/// Whose findings they are: `api[4242]`.
-pub(super) fn owner(culprit: &Culprit) -> String {
-    match (&culprit.comm, culprit.pid) {
-        (Some(comm), Some(pid)) => format!("{comm}[{pid}]"),
-        _ if culprit.other => "other culprits".to_owned(),
-        _ => "nobody known".to_owned(),
-    }
-}
-
-/// `to 10.2.3.4:5432`, `at 0.0.0.0:80`.
-pub(super) fn place(culprit: &Culprit) -> String {
-    let word = match culprit.role {
-        Some("client") => "to",
-        Some(_) => "at",
-        None => "with",
-    };
-    culprit.end.as_ref().map_or_else(String::new, |end| format!("{word} {end}"))
-}
-
-/// `>= 1h50m`.
-pub(super) fn longest(culprit: &Culprit) -> String {
-    let at_least = if culprit.longest_at_least { ">= " } else { "" };
-    format!("{at_least}{}", duration(culprit.longest_ns))
-}
-
-fn somebody(culprit: &Culprit) -> String {
-    match owner(culprit) {
-        known if culprit.comm.is_some() => known,
-        _ => "somebody we cannot name".to_owned(),
-    }
-}
-
-/// The other culprits: `5 more findings: 3 of api[4242] at 127.0.0.1:80 (not-closed), ...`.
-fn others(rest: &[&Culprit]) -> String {
-    const NAMED: usize = 2;
-    let findings = |of: &[&Culprit]| of.iter().map(|culprit| culprit.leaks()).sum::<u64>();
-    let (named, others) = rest.split_at(rest.len().min(NAMED));
-    let mut parts: Vec<_> = named
-        .iter()
-        .map(|culprit| {
-            let what = culprit.verdict.unwrap_or("unconfirmed");
-            let of = if culprit.other {
-                "of other culprits".to_owned()
-            } else {
-                format!("of {} {} ({what})", somebody(culprit), place(culprit))
-            };
-            format!("{} {of}", grouped(culprit.leaks()))
-        })
-        .collect();
-    if !others.is_empty() {
-        let culprits = plural(others.len() as u64, "more culprit");
-        parts.push(format!("{} of {culprits}", grouped(findings(others))));
-    }
-    format!("{}: {}.", plural(findings(rest), "more finding"), parts.join(", "))
-}
-
-fn told(culprit: &Culprit, from: &str) -> String {
-    let who = somebody(culprit);
-    let connections = plural(culprit.opened, "connection");
-    let place = place(culprit);
-    let what = match culprit.verdict {
-        Some("never-accepted") => {
-            format!("{who} did not accept {connections} {place} that their peers had closed")
-        }
-        Some("dead-fd") => {
-            format!("{who} kept the file descriptors of {connections} {place} that were gone")
-        }
-        Some("half-open-in-use") => {
-            format!("{who} went on using {connections} {place} that their peers had half closed")
-        }
-        _ => format!("{who} let {connections} {place} linger in CLOSE_WAIT"),
-    };
-    let at_least = if culprit.longest_at_least { "at least " } else { "" };
-    let oldest = match culprit.opened {
-        1 => format!("for {at_least}{}", duration(culprit.longest_ns)),
-        _ => format!("the oldest for {at_least}{}", duration(culprit.longest_ns)),
-    };
-    let before = match culprit.before {
-        0 => String::new(),
-        all if all >= culprit.opened => format!(" since before {from}"),
-        some => format!(" ({} of them since before {from})", grouped(some)),
-    };
-    format!("{what}{before}, {oldest}; {}", ended(culprit))
-}
-
-fn ended(culprit: &Culprit) -> String {
-    let ended: u64 = culprit.endings.iter().map(|ending| ending.count).sum();
-    let how = match &culprit.endings[..] {
-        [only] => manner(only),
-        several => several.iter().map(ending).collect::<Vec<_>>().join(", "),
-    };
-    let (has, all) = (if ended == 1 { "has" } else { "have" }, culprit.opened);
-    match (ended, all) {
-        (0, 1) => "it was still open at the end".to_owned(),
-        (0, _) => "all were still open at the end".to_owned(),
-        (_, 1) => format!("it has ended: {how}"),
-        (ended, all) if ended >= all => format!("all have ended: {how}"),
-        (ended, all) => format!("{} of {} {has} ended: {how}", grouped(ended), grouped(all)),
-    }
-}
-
-/// `3 closed by api[4242]`.
-pub(super) fn ending(ending: &Ending) -> String {
-    format!("{} {}", grouped(ending.count), manner(ending))
-}
-
-/// `closed by api[4242]`.
-fn manner(ending: &Ending) -> String {
-    let by = ending.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
-    if ending.how == "exited" {
-        let process = ending.by.as_deref().unwrap_or("its process");
-        return format!("never closed until {process} ended");
-    }
-    let how = match ending.how {
-        "aborted" => "closed with a reset",
-        "reset" => "reset by the peer",
-        "timed-out" => "timed out",
-        "destroyed" => "destroyed, as by ss -K",
-        "listener-closed" => "dropped with the listener",
-        "fd-closed" => "whose fd was closed",
-        "in-use" => "in use after all",
-        "gone" => "gone unseen",
-        other => other,
-    };
-    format!("{how}{by}")
-}
-
-fn growth(culprit: &Culprit) -> Option<String> {
-    let growth = culprit.growth.as_ref()?;
-    let limit = match (growth.reaches_limit_in_ns, growth.fd_limit) {
-        (Some(within), Some(limit)) if growth.at_end => {
-            format!(": its {} fds are used up in about {}", grouped(limit), duration(within))
-        }
-        _ => String::new(),
-    };
-    let grew = if growth.at_end { "They grow" } else { "They grew" };
-    Some(format!("{grew} by {} per minute{limit}.", rate(growth.per_minute)))
-}
-
-fn nothing(report: &Report) -> String {
-    let but = match report.totals.retracted {
-        0 => String::new(),
-        some => format!(", but for {} in use", plural(some, "half-closed connection")),
-    };
-    let whole = report.gaps.count == 0 && report.incomplete.is_empty();
-    let lingered = if whole { "lingered" } else { "was seen to linger" };
-    format!("no connection {lingered} for {} or longer{but}", duration(report.linger_ns))
-}
-
-/// What is normal, where nothing is wrong.
-fn healthy(report: &Report) -> Option<String> {
-    let group = report
-        .groups
-        .iter()
-        .filter_map(|group| Some((group, group.close_wait.as_ref()?)))
-        .max_by_key(|(_, dwell)| dwell.count)?;
-    let (group, dwell) = group;
-    Some(format!(
-        "{} was in CLOSE_WAIT {}: for {} in the median, {} at most.",
-        group.comm.as_deref().unwrap_or("An unknown process"),
-        match dwell.count {
-            1 => "once".to_owned(),
-            2 => "twice".to_owned(),
-            count => format!("{} times", grouped(count)),
-        },
-        duration(dwell.p50.ns),
-        duration(dwell.max_ns)
-    ))
-}
-
-fn lost(report: &Report) -> String {
-    let gaps = &report.gaps;
-    let whole = report.incomplete.is_empty();
-    match gaps.lost {
-        0 if gaps.count == 0 && whole => "Nothing was lost.".to_owned(),
-        0 if whole => format!(
-            "It is not known how much was lost in {}, so counts are lower bounds.",
-            plural(gaps.count, "gap")
-        ),
-        0 => "Nothing was lost by the kernel, but the recording is not whole:".to_owned(),
-        lost => format!(
-            "{} {} lost in {}, so counts are lower bounds.{}",
-            match gaps.unknown {
-                0 => plural(lost, "transition"),
-                _ => format!("At least {}", plural(lost, "transition")),
-            },
-            if lost == 1 { "was" } else { "were" },
-            plural(gaps.count, "gap"),
-            if whole { "" } else { " The recording is not whole:" }
-        ),
+    for line in &story.caveats {
+        page.words(Some(colour::WARN), 0, 0, line);
     }
 }
 
@@ -254,41 +45,4 @@ fn missing(page: &mut Page, incomplete: &Incomplete) {
     if more > 0 {
         page.words(Some(colour::WARN), 2, 4, &format!("and {} more", grouped(more)));
     }
-}
-
-fn traffic(report: &Report) -> String {
-    let (totals, rates) = (&report.totals, &report.rates);
-    if totals.findings_only {
-        return "only findings were recorded, so nothing is known of other connections".to_owned();
-    }
-    if totals.transitions == 0 {
-        return "no connection was seen to change its state".to_owned();
-    }
-    let sockets = totals
-        .sockets
-        .map_or_else(String::new, |sockets| format!(" of {}", plural(sockets, "socket")));
-    let failed = match totals.failed {
-        0 => String::new(),
-        failed => format!(", {} of them never established", grouped(failed)),
-    };
-    format!(
-        "{}{sockets}; {} opened ({} per second, at most {}), {} closed{failed}",
-        plural(totals.transitions, "transition"),
-        plural(totals.opened, "connection"),
-        rate(rates.opened_mean),
-        grouped(rates.opened_peak),
-        grouped(totals.closed),
-    )
-}
-
-fn caveats(totals: &Totals) -> Vec<String> {
-    let cases = [
-        (totals.undecided, "may have lingered for long enough, but their age is not known"),
-        (totals.evicted, "were not tracked, as there were too many"),
-        (totals.not_followed, "in CLOSE_WAIT could not be followed, as there were too many"),
-    ];
-    let told = |&(count, what): &(u64, &str)| {
-        (count > 0).then(|| format!("{} {what}.", plural(count, "socket")))
-    };
-    cases.iter().filter_map(told).collect()
 }

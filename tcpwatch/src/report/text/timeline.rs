@@ -1,10 +1,10 @@
 //! The time line as a few rows of blocks.
 
-use super::{
-    numbers::{duration, grouped},
-    page::{Page, colour, plural},
+use super::page::{Page, colour};
+use crate::report::{
+    model::{Bucket, Report},
+    words::{duration, grouped, plural},
 };
-use crate::report::model::{Bucket, Report};
 
 /// A block for each eighth; nothing is a space, so the first that happens is seen.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

@@ -3,7 +3,7 @@
 use crate::core::time::Nanos;
 
 /// `1,204`.
-pub(in crate::report) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -21,7 +21,7 @@ pub(in crate::report) fn grouped(number: u64) -> String {
     clippy::cast_sign_loss,
     reason = "a rate is not negative, and rounded here"
 )]
-pub(in crate::report) fn rate(rate: f64) -> String {
+pub fn rate(rate: f64) -> String {
     match rate {
         0.0 => "0".to_owned(),
         rate if rate < 0.01 => "< 0.01".to_owned(),
@@ -32,13 +32,18 @@ pub(in crate::report) fn rate(rate: f64) -> String {
 }
 
 /// Like [`Nanos`], but what is shorter than 10 ms keeps two digits: `24us`, `1.3ms`.
-pub(in crate::report) fn duration(ns: u64) -> String {
+pub fn duration(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns}ns"),
         1_000..1_000_000 => format!("{}us", ns / 1000),
         1_000_000..10_000_000 => format!("{}.{}ms", ns / 1_000_000, ns / 100_000 % 10),
         _ => Nanos(ns).to_string(),
     }
+}
+
+/// `1 gap`, `1,204 gaps`.
+pub fn plural(count: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
