@@ -14,16 +14,25 @@
 //! | open findings | 1,048,576 | their ends count for the culprit they would open now |
 //! | gaps listed | 100 | counted |
 //! | notes on what is missing | 100 | counted |
+//!
+//! A collector for a page also keeps some findings one by one, and a finer time line:
+//!
+//! | what | at most | beyond it |
+//! |---|---|---|
+//! | time line | 960 buckets | they become twice as wide |
+//! | findings | 2,000 | those that lingered least go, of the culprit with the most |
 
 mod culprits;
 mod durations;
 mod groups;
+mod listing;
+mod spread;
 mod timeline;
 
 use std::io;
 
-use self::{culprits::Culprits, groups::Groups, timeline::Timeline};
-use super::model::{CountsByWord, Gap, Gaps, Incomplete, Rates, Report, Totals, Wall};
+use self::{culprits::Culprits, groups::Groups, listing::Listing, timeline::Timeline};
+use super::model::{CountsByWord, Gap, Gaps, Incomplete, Listed, Rates, Report, Totals, Wall};
 use crate::core::{
     finding::Verdict,
     input::Transition,
@@ -33,6 +42,10 @@ use crate::core::{
 };
 
 const MOST_GAPS: usize = 100;
+/// For a page,
+const PAGE_BUCKETS: u64 = 960;
+/// which lists so many findings.
+const PAGE_FINDINGS: usize = 2000;
 
 /// Collects what a report says. It is a sink of its own, or one beside others.
 #[derive(Debug)]
@@ -53,6 +66,7 @@ pub struct Collector {
     timeline: Timeline,
     groups: Groups,
     culprits: Culprits,
+    listing: Option<Listing>,
     summary: Option<Summary>,
     incomplete: Incomplete,
 }
@@ -71,11 +85,21 @@ impl Collector {
             failed: 0,
             busiest: Busiest::default(),
             gaps: Gaps::default(),
-            timeline: Timeline::default(),
+            timeline: Timeline::new(timeline::MOST_BUCKETS),
             groups: Groups::default(),
             culprits: Culprits::default(),
+            listing: None,
             summary: None,
             incomplete: Incomplete::default(),
+        }
+    }
+
+    /// The same, with what a page shows beyond the report.
+    pub fn for_page(linger: Nanos) -> Self {
+        Self {
+            timeline: Timeline::new(PAGE_BUCKETS),
+            listing: Some(Listing::new(PAGE_FINDINGS)),
+            ..Self::new(linger)
         }
     }
 
@@ -110,9 +134,18 @@ impl Collector {
             gaps: self.gaps.clone(),
             incomplete: self.incomplete.clone(),
             culprits: self.culprits.report(&timeline, to),
+            spreads: (!self.findings_only()).then(|| self.groups.spreads(to)),
             groups: if self.findings_only() { Vec::new() } else { self.groups.report(to) },
             timeline: timeline.report(states.map(|summary| &summary.now), certain),
         }
+    }
+
+    /// Findings one by one, those of the first culprit first and the longest of each first: as many
+    /// as a page takes, none for a report that is no page.
+    pub fn listed(&self) -> Vec<Listed> {
+        let (_, end) = self.range();
+        let numbers = self.culprits.numbers(end);
+        self.listing.as_ref().map_or_else(Vec::new, |listing| listing.report(numbers, end))
     }
 
     /// From where to where the recording goes.
@@ -227,7 +260,10 @@ impl Sink for Collector {
             Record::Finding(finding) => {
                 self.note_time(clock, finding.at);
                 let start = self.begin.or(self.seen.map(|seen| seen.0)).unwrap_or(finding.at);
-                self.culprits.apply(clock, &mut self.timeline, start, finding);
+                let told = self.culprits.apply(clock, &mut self.timeline, start, finding);
+                if let Some(listing) = &mut self.listing {
+                    listing.note(told, finding);
+                }
                 self.groups.finding(finding);
             }
             Record::Culprit(culprit) => self.culprits.grew(clock, culprit),

@@ -5,10 +5,17 @@
 //! `CLOCK_MONOTONIC`. What is not known is `null`, never 0. Process names are escaped as in the
 //! JSON lines of `sink/json.rs`, and words have the meanings that they have there.
 
+mod durations;
+mod listed;
+
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+pub use self::{
+    durations::{Durations, Quantile, Spread, Spreads, Step},
+    listed::Listed,
+};
 use crate::{core::comm, sink};
 
 /// Counts by word: states under the kernel's names, verdicts and causes under those users see.
@@ -52,12 +59,14 @@ pub struct Report {
     pub timeline: Timeline,
     /// Groups of findings, what hurts most first.
     pub culprits: Vec<Culprit>,
+    /// How long all connections took; `null` if only findings were recorded.
+    pub spreads: Option<Spreads>,
     /// Connections by process and service, those with the most first.
     pub groups: Vec<Group>,
 }
 
 /// Counts of the whole recording.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Only what findings need was recorded: what concerns transitions is not known.
     pub findings_only: bool,
@@ -203,33 +212,6 @@ pub struct Bucket {
     pub states: CountsByWord,
 }
 
-/// Durations of many connections, accurate to 1 %.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Durations {
-    /// How many.
-    pub count: u64,
-    /// Half are shorter.
-    pub p50: Quantile,
-    /// One in ten is longer.
-    pub p90: Quantile,
-    /// One in a hundred is longer.
-    pub p99: Quantile,
-    /// The longest.
-    pub max_ns: u64,
-}
-
-/// A quantile, and where it would be found if the same were recorded again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Quantile {
-    /// As measured.
-    pub ns: u64,
-    /// It is not lower by chance (three standard deviations of its rank); `null` if there are too
-    /// few to say.
-    pub low_ns: Option<u64>,
-    /// It is not higher by chance.
-    pub high_ns: Option<u64>,
-}
-
 /// Connections of processes of one name, in one role, with one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Group {
@@ -297,6 +279,9 @@ pub struct Culprit {
     pub last: Option<Wall>,
     /// Open findings at the end of each bucket of the time line.
     pub open_by_bucket: Vec<u64>,
+    /// Sockets that linger at the end of each bucket, from when they began to, though they were
+    /// found later.
+    pub lingering_by_bucket: Vec<u64>,
     /// How fast it grew when that was last seen; `null` if that was never seen.
     pub growth: Option<Growth>,
     /// Its oldest, as it was last seen.

@@ -3,21 +3,19 @@
 //! `core/culprits.rs` knows the groups that are open; here those stay that are over, with how they
 //! ended. Growth is the core's: it is taken from its records and never computed again.
 
+mod group;
+
 use std::{cmp::Reverse, collections::hash_map::Entry as Place, net::SocketAddr};
 
 use rustc_hash::FxHashMap;
 
-use super::{
-    timeline::{Changes, Timeline},
-    verdict_word,
-};
+use self::group::Group;
+use super::{timeline::Timeline, verdict_word};
 use crate::{
     core::{
-        advice,
         culprits::{Culprit, Key},
-        evidence,
         finding::{Cause, Finding, Status, Verdict},
-        socket::{Process, SocketId},
+        socket::SocketId,
         time::{ClockMark, Nanos, Timestamp},
     },
     report::model::{self, CountsByWord, Totals, Wall},
@@ -30,36 +28,35 @@ const MOST_OPEN: usize = 1 << 20;
 /// Ends that are counted where nobody knows which side connected.
 const MOST_ENDS: usize = 4096;
 
-#[derive(Debug, Default)]
-struct Group {
-    /// `None` for all that are not kept apart.
-    key: Option<Key>,
-    opened: u64,
-    before: u64,
-    open: u64,
-    endings: [Endings; Cause::ALL.len()],
-    longest: Nanos,
-    at_least: bool,
-    first: Option<Wall>,
-    last: Option<Wall>,
-    changes: Changes,
-    growth: Option<Box<(Culprit, Wall)>>,
-    example: Option<Box<(Finding, Wall)>>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Endings {
-    count: u64,
-    /// Who made them; `None` if nobody knows, or if it was not always the same.
-    by: Option<Process>,
-}
-
 /// A finding that is open.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     group: u32,
     /// It is from before what is reported.
     before: bool,
+    /// When it was told for the first time,
+    found: Timestamp,
+    /// when it was open already.
+    carried: bool,
+    /// When it began to linger.
+    since: Timestamp,
+}
+
+/// Where a finding belongs, and when it was what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// Number of its group.
+    pub(super) group: u32,
+    /// When it was told for the first time.
+    pub(super) found: Timestamp,
+    /// The same of one of this socket that was not seen to end before.
+    pub(super) replaces: Option<Timestamp>,
+    /// It was open already then.
+    pub(super) carried: bool,
+    /// When it began to linger,
+    pub(super) since: Timestamp,
+    /// and when it ceased to.
+    pub(super) until: Option<Timestamp>,
 }
 
 /// All culprits.
@@ -81,13 +78,15 @@ impl Culprits {
         timeline: &mut Timeline,
         start: Timestamp,
         f: &Finding,
-    ) {
+    ) -> Told {
         let known = f.socket.id.and_then(|id| self.open.get(&id).copied());
-        if f.status != Status::Ended {
-            return self.enter(clock, timeline, start, known, f);
+        if f.status == Status::Ended {
+            return self.end(clock, timeline, start, known, f);
         }
-        let number = known.map_or_else(|| self.number(f), |known| known.group);
-        self.end(clock, timeline, number, f);
+        let open = self.enter(clock, timeline, start, known, f);
+        let Open { group, found, carried, since, .. } = open;
+        let replaces = known.map(|known| known.found).filter(|&known| known != found);
+        Told { group, found, replaces, carried, since, until: None }
     }
 
     fn enter(
@@ -97,7 +96,7 @@ impl Culprits {
         start: Timestamp,
         known: Option<Open>,
         f: &Finding,
-    ) {
+    ) -> Open {
         let number = self.number(f);
         let opens = f.status == Status::Open;
         let has_room = known.is_some() || self.open.len() < MOST_OPEN;
@@ -112,29 +111,38 @@ impl Culprits {
         let slot = timeline.slot(clock, f.at);
         slot.findings += u64::from(counts);
         slot.open += i64::from(arrives);
-        let before = match known {
-            Some(known) if !opens => known.before,
-            _ => carried && f.at <= start || began_before(f, start),
+        let open = match known {
+            Some(known) if !opens => Open { group: number, ..known },
+            _ => Open {
+                group: number,
+                before: carried && f.at <= start || began_before(f, start),
+                found: f.at,
+                carried,
+                since: f.at - f.linger,
+            },
         };
         if let Some(id) = id {
-            self.open.insert(id, Open { group: number, before });
+            self.open.insert(id, open);
         }
         // What turned out to be another's moves there.
         let moved = known.filter(|known| known.group != number);
         let recounted = moved.is_some_and(|old| self.leave(timeline, old, f));
-        let Some(group) = self.groups.get_mut(number as usize) else { return };
+        let Some(group) = self.groups.get_mut(number as usize) else { return open };
         if arrives || moved.is_some() {
             group.open += 1;
             group.changes.add(timeline, f.at, 1);
+            let from = if arrives { open.since.max(start) } else { f.at };
+            group.lingering.add(timeline, from, 1);
         }
         if counts || recounted {
             let wall = Wall(clock.wall_ns(f.at));
             group.opened += 1;
-            group.before += u64::from(before);
+            group.before += u64::from(open.before);
             group.first = Some(group.first.map_or(wall, |first| first.min(wall)));
             group.last = group.last.max(Some(wall));
         }
         group.note(clock, f);
+        open
     }
 
     /// Takes one from the group in which it was; returns whether it is not counted there any more.
@@ -142,6 +150,7 @@ impl Culprits {
         let Some(group) = self.groups.get_mut(old.group as usize) else { return false };
         group.open = group.open.saturating_sub(1);
         group.changes.add(timeline, f.at, -1);
+        group.lingering.add(timeline, f.at, -1);
         // Opened anew: its end was not shown, and it counts twice.
         if f.status == Status::Open || group.opened == 0 {
             return false;
@@ -151,21 +160,41 @@ impl Culprits {
         true
     }
 
-    fn end(&mut self, clock: &ClockMark, timeline: &mut Timeline, number: u32, f: &Finding) {
+    fn end(
+        &mut self,
+        clock: &ClockMark,
+        timeline: &mut Timeline,
+        start: Timestamp,
+        known: Option<Open>,
+        f: &Finding,
+    ) -> Told {
         let was_open = f.socket.id.is_some_and(|id| self.open.remove(&id).is_some());
+        let Open { group: number, found, carried, since, .. } = known.unwrap_or_else(|| Open {
+            group: self.number(f),
+            before: began_before(f, start),
+            found: f.at,
+            carried: true,
+            since: f.at - f.linger,
+        });
+        // What nobody had told to be dead has lingered only until it died.
+        let until = match f.verdict {
+            Some(Verdict::DeadFd) => f.at,
+            _ => f.at.min(since + f.linger),
+        };
+        let told =
+            Told { group: number, found, replaces: None, carried, since, until: Some(until) };
         timeline.slot(clock, f.at).open -= i64::from(was_open);
-        let Some(group) = self.groups.get_mut(number as usize) else { return };
+        let Some(group) = self.groups.get_mut(number as usize) else { return told };
         if was_open {
             group.open = group.open.saturating_sub(1);
             group.changes.add(timeline, f.at, -1);
+            group.lingering.add(timeline, until.max(start), -1);
         }
         group.note(clock, f);
-        let Some(ending) = f.ending else { return };
-        let place = Cause::ALL.iter().position(|&cause| cause == ending.cause);
-        if let Some(endings) = place.and_then(|place| group.endings.get_mut(place)) {
-            endings.by = ending.by.filter(|_| endings.count == 0 || endings.by == ending.by);
-            endings.count += 1;
+        if let Some(ending) = f.ending {
+            group.count_end(ending);
         }
+        told
     }
 
     /// Takes in what the core says of a group that is open.
@@ -244,15 +273,26 @@ impl Culprits {
         totals.verdicts.retain(|_, count| *count > 0);
     }
 
-    /// The culprits as of the end, what hurts most first: those that will exhaust their process,
-    /// those with the most open, those that had the most.
+    /// The culprits as of the end.
     pub(super) fn report(&self, timeline: &Timeline, end: Timestamp) -> Vec<model::Culprit> {
+        self.order(end).map(|(_, group)| group.report(timeline, end)).collect()
+    }
+
+    /// The numbers of groups, in the order in which they are reported.
+    pub(super) fn numbers(&self, end: Timestamp) -> impl Iterator<Item = u32> {
+        self.order(end).map(|(number, _)| number)
+    }
+
+    /// What hurts most first: those that will exhaust their process, those with the most open, those
+    /// that had the most.
+    fn order(&self, end: Timestamp) -> impl Iterator<Item = (u32, &Group)> {
         let exhausts = |group: &Group| {
             let (culprit, _) = group.growth.as_deref()?;
             culprit.reaches_limit_in.filter(|_| culprit.at == end)
         };
-        let mut order: Vec<_> = self.groups.iter().filter(|group| !group.is_empty()).collect();
-        order.sort_by_key(|group| {
+        let mut order: Vec<_> =
+            (0..).zip(&self.groups).filter(|(_, group)| !group.is_empty()).collect();
+        order.sort_by_key(|(_, group)| {
             (
                 group.key.is_none(),
                 exhausts(group).unwrap_or(Nanos(u64::MAX)),
@@ -262,7 +302,7 @@ impl Culprits {
                 group.key,
             )
         });
-        order.into_iter().map(|group| group.report(timeline, end)).collect()
+        order.into_iter()
     }
 }
 
@@ -273,85 +313,4 @@ fn began_before(f: &Finding, start: Timestamp) -> bool {
             && f.socket.born.is_none_or(|born| born < start)
     };
     f.at - f.linger < start || f.at_least && may_have()
-}
-
-impl Group {
-    fn is_empty(&self) -> bool {
-        self.opened == 0 && self.open == 0 && self.endings.iter().all(|ending| ending.count == 0)
-    }
-
-    /// Notes how long it lingered, and the oldest as an example.
-    fn note(&mut self, clock: &ClockMark, f: &Finding) {
-        if self.key.is_none() {
-            return;
-        }
-        if f.linger >= self.longest {
-            (self.longest, self.at_least) = (f.linger, f.at_least);
-        }
-        if f.status == Status::Ended {
-            return;
-        }
-        let begin = f.at - f.linger;
-        let replaces = self.example.as_ref().is_none_or(|known| {
-            known.0.socket.id == f.socket.id || begin < known.0.at - known.0.linger
-        });
-        if replaces {
-            self.example = Some(Box::new((f.clone(), Wall(clock.wall_ns(f.at)))));
-        }
-    }
-
-    fn report(&self, timeline: &Timeline, end: Timestamp) -> model::Culprit {
-        let key = self.key.as_ref();
-        let endings = Cause::ALL.iter().zip(self.endings).filter(|(_, ending)| ending.count > 0);
-        model::Culprit {
-            other: key.is_none(),
-            pid: key.and_then(|key| Some(key.owner?.pid)),
-            comm: key.and_then(|key| Some(key.owner?.comm.to_string())),
-            verdict: key.and_then(|key| key.verdict).map(Verdict::word),
-            role: key.and_then(|key| key.client).map(|is| if is { "client" } else { "server" }),
-            end: key.map(|key| key.end.to_string()),
-            opened: self.opened,
-            before: self.before,
-            open: self.open,
-            endings: endings
-                .map(|(cause, ending)| model::Ending {
-                    how: cause.word(),
-                    count: ending.count,
-                    by: ending.by.map(|process| process.to_string()),
-                })
-                .collect(),
-            longest_ns: self.longest.0,
-            longest_at_least: self.at_least,
-            first: self.first,
-            last: self.last,
-            open_by_bucket: self.changes.counts(timeline),
-            growth: self.growth.as_deref().and_then(|(culprit, wall)| growth(culprit, *wall, end)),
-            example: self.example.as_deref().map(|(finding, wall)| example(finding, *wall)),
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "thousandths of a socket per minute")]
-fn growth(culprit: &Culprit, ts: Wall, end: Timestamp) -> Option<model::Growth> {
-    let growth = culprit.growth?;
-    Some(model::Growth {
-        per_minute: growth.milli_per_minute() as f64 / 1000.0,
-        over_ns: growth.over.0,
-        ts,
-        at_end: culprit.at == end,
-        reaches_limit_in_ns: culprit.reaches_limit_in.map(|span| span.0),
-        fd_limit: culprit.process.as_ref().and_then(|process| process.fd_limit),
-    })
-}
-
-fn example(finding: &Finding, ts: Wall) -> model::Example {
-    model::Example {
-        socket: finding.socket.id.map(|id| id.0),
-        local: finding.socket.local.to_string(),
-        remote: finding.socket.remote.to_string(),
-        ts,
-        linger_ns: finding.linger.0,
-        summary: advice::summary(finding),
-        evidence: evidence::line(finding),
-    }
 }

@@ -58,16 +58,28 @@ impl Durations {
     }
 
     /// Adds those of another.
-    pub(super) fn absorb(&mut self, other: Self) {
+    pub(super) fn absorb(&mut self, other: &Self) {
         self.max = self.max.max(other.max);
-        match (&mut self.histogram, other.histogram) {
+        match (&mut self.histogram, &other.histogram) {
             (Some(ours), Some(theirs)) => {
-                let _ = ours.add(*theirs);
+                let _ = ours.add(&**theirs);
             }
-            (ours, Some(theirs)) => *ours = Some(theirs),
+            (ours, Some(theirs)) => *ours = Some(theirs.clone()),
             (_, None) => {}
         }
-        other.recent.into_iter().for_each(|us| self.add_us(us));
+        other.recent.iter().for_each(|&us| self.add_us(us));
+    }
+
+    /// Every value and how often it was counted, ns; what is in the histogram to 1 %.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let histogram = self.histogram.iter().flat_map(|histogram| {
+            histogram.iter_recorded().map(|step| {
+                let us = histogram.median_equivalent(step.value_iterated_to());
+                (us, step.count_at_value().into())
+            })
+        });
+        let counts = histogram.chain(self.recent.iter().map(|&us| (us, 1)));
+        counts.map(|(us, count)| (us.saturating_mul(1000).min(self.max.0), count))
     }
 
     /// How many there are.
@@ -170,7 +182,7 @@ mod tests {
     fn adding_two_loses_nothing() {
         for (a, b) in [(3, 5), (3, 5000), (5000, 3), (5000, 6000), (60, 60)] {
             let mut sum = of(1..=a);
-            sum.absorb(of(1..=b));
+            sum.absorb(&of(1..=b));
             assert_eq!(sum.count(), a + b);
             assert_eq!(sum.report().unwrap().max_ns, a.max(b) * 1_000_000);
         }

@@ -12,7 +12,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::durations::Durations;
+use super::{durations::Durations, spread::Spread};
 use crate::{
     core::{
         comm::Comm,
@@ -130,13 +130,13 @@ impl Group {
         self.opened + self.closed + self.close_wait.count()
     }
 
-    fn absorb(&mut self, other: Self) {
+    fn absorb(&mut self, other: &Self) {
         self.folded += 1;
         self.opened += other.opened;
         self.closed += other.closed;
         self.failed += other.failed;
-        self.lifetime.absorb(other.lifetime);
-        self.close_wait.absorb(other.close_wait);
+        self.lifetime.absorb(&other.lifetime);
+        self.close_wait.absorb(&other.close_wait);
         self.bytes_received = self.bytes_received.saturating_add(other.bytes_received);
         self.bytes_acked = self.bytes_acked.saturating_add(other.bytes_acked);
     }
@@ -263,7 +263,7 @@ impl Groups {
             let other = self.other(group.key);
             moved[number] = other;
             if let Some(sum) = self.list.get_mut(other as usize) {
-                sum.absorb(group);
+                sum.absorb(&group);
             }
         }
         self.followed = followed
@@ -283,6 +283,17 @@ impl Groups {
         match self.numbers.get(&key) {
             Some(&number) => number,
             None => self.add(key),
+        }
+    }
+
+    /// How long all connections took.
+    pub(super) fn spreads(&self, end: Timestamp) -> model::Spreads {
+        let still = self.followed.values().map(|socket| end.since(socket.since));
+        let lifetimes = self.list.iter().map(|group| &group.lifetime);
+        let dwells = self.list.iter().map(|group| &group.close_wait);
+        model::Spreads {
+            lifetime: Spread::of(lifetimes).report(None::<std::iter::Empty<Nanos>>),
+            close_wait: Spread::of(dwells).report(Some(still)),
         }
     }
 

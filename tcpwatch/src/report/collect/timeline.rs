@@ -16,7 +16,7 @@ use crate::{
     report::model::{self, CountsByWord, Wall},
 };
 
-/// Buckets at most.
+/// Buckets at most, unless somebody wants to look closer.
 pub(super) const MOST_BUCKETS: u64 = 240;
 /// The first width: a sixty-fourth of a second, so that doubling leads to whole seconds.
 const NARROWEST: u64 = 15_625_000;
@@ -74,6 +74,8 @@ impl Slot {
 /// The buckets. Those of any width begin at multiples of it, so two become one without a rest.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
+    /// Buckets at most.
+    most: u64,
     /// Width of a bucket, ns.
     pub(super) width: u64,
     /// The number of the first bucket: its beginning, in widths.
@@ -87,9 +89,11 @@ pub(super) struct Timeline {
     clock: ClockMark,
 }
 
-impl Default for Timeline {
-    fn default() -> Self {
+impl Timeline {
+    /// Of so many buckets at most.
+    pub(super) fn new(most: u64) -> Self {
         Self {
+            most,
             width: NARROWEST,
             first: 0,
             slots: VecDeque::new(),
@@ -98,9 +102,7 @@ impl Default for Timeline {
             clock: ClockMark::default(),
         }
     }
-}
 
-impl Timeline {
     /// Counts a transition.
     pub(super) fn transition(
         &mut self,
@@ -157,7 +159,7 @@ impl Timeline {
             }
             let end = self.first + self.slots.len() as u64;
             let (from, to) = (self.first.min(number), end.max(number + 1));
-            if to - from <= MOST_BUCKETS {
+            if to - from <= self.most {
                 for _ in from..self.first {
                     self.slots.push_front(Slot::default());
                 }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use tcpwatch::{
     core::{
+        finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
         input::{Input, Transition},
         record::{Record, Sink},
         state::State,
@@ -116,4 +117,71 @@ fn time_may_do_what_it_likes() {
     }
     let timeline = collector.report().timeline;
     assert_eq!(timeline.buckets.iter().map(|bucket| bucket.transitions).sum::<u64>(), 5);
+}
+
+/// A finding that has lingered for so many seconds, of one of several processes.
+fn told(id: u32, pid: u32, status: Status, seconds: u64) -> Finding {
+    let line = format!(
+        "0 tcp #{id} ESTABLISHED>CLOSE_WAIT 10.0.0.1:1 10.0.0.9:80 role=client owner=api[{pid}]/fd"
+    );
+    let linger = Nanos(seconds * Nanos::SECOND.0);
+    Finding {
+        at: Timestamp(1_000_000) + linger,
+        status,
+        verdict: Some(Verdict::NotClosed),
+        state: State::CloseWait,
+        linger,
+        at_least: false,
+        at_most: None,
+        socket: transition(&line).socket,
+        holders: Vec::new(),
+        listener: None,
+        evidence: Evidence::default(),
+        netns_name: None,
+        ending: (status == Status::Ended).then_some(Ending { cause: Cause::Closed, by: None }),
+        same_owner: 1,
+    }
+}
+
+#[test]
+fn a_page_lists_the_longest_of_every_culprit() {
+    let mut collector = Collector::for_page(Nanos::SECOND);
+    let clock = notation::clock(Timestamp(0));
+    let mut say = |f: &Finding| collector.record(&clock, &Record::Finding(f)).unwrap();
+    // Three of one, 900 of another, and of the third more than there is room for, in no order.
+    let all: Vec<(u32, u64)> = (0..20_000u32)
+        .map(|number| {
+            let pid = if number < 3 {
+                1
+            } else if number % 22 == 0 {
+                2
+            } else {
+                3
+            };
+            (pid, 10 + u64::from(number.wrapping_mul(2_654_435_761) >> 12))
+        })
+        .collect();
+    for (id, &(pid, _)) in (0..).zip(&all) {
+        say(&told(id, pid, Status::Open, 1));
+    }
+    for (id, &(pid, seconds)) in (0..).zip(&all) {
+        say(&told(id, pid, Status::Ended, seconds));
+    }
+    let report = collector.report();
+    let listed = collector.listed();
+    assert_eq!(report.culprits.iter().map(|culprit| culprit.opened).sum::<u64>(), 20_000);
+    assert_eq!(listed.len(), 2000);
+    for (pid, size) in [(1, 3), (2, 909), (3, 1088)] {
+        let place = report.culprits.iter().position(|culprit| culprit.pid == Some(pid)).unwrap();
+        let got: Vec<u64> = listed
+            .iter()
+            .filter(|listed| listed.culprit == place)
+            .map(|listed| listed.linger.0 / Nanos::SECOND.0)
+            .collect();
+        let mut longest: Vec<u64> =
+            all.iter().filter(|&&(of, _)| of == pid).map(|&(_, seconds)| seconds).collect();
+        longest.sort_unstable_by(|a, b| b.cmp(a));
+        longest.truncate(size);
+        assert_eq!(got, longest, "of {pid}");
+    }
 }

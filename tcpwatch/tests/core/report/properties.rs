@@ -1,9 +1,16 @@
 //! What must hold for the report of any recording.
 
 use proptest::prelude::*;
-use tcpwatch::report::{Report, diff, json};
+use tcpwatch::report::{
+    Collector, Report, diff, json,
+    model::{Durations, Group, Listed, Spread},
+};
 
-use super::{diff_text, story::play, text_of};
+use super::{
+    diff_text,
+    story::{play, play_into},
+    text_of,
+};
 use crate::properties::{rules, story};
 
 fn check(report: &Report) -> Result<(), TestCaseError> {
@@ -30,10 +37,43 @@ fn check(report: &Report) -> Result<(), TestCaseError> {
     for culprit in &report.culprits {
         prop_assert_eq!(culprit.open_by_bucket.len(), buckets.len());
         prop_assert_eq!(culprit.open_by_bucket.last(), Some(&culprit.open));
+        prop_assert_eq!(culprit.lingering_by_bucket.len(), buckets.len());
+        prop_assert_eq!(culprit.lingering_by_bucket.last(), Some(&culprit.open));
+        // What is a finding lingers already.
+        let pairs = culprit.lingering_by_bucket.iter().zip(&culprit.open_by_bucket);
+        prop_assert!(
+            !culprit.endings.is_empty() || pairs.into_iter().all(|(all, open)| all >= open)
+        );
     }
     let groups = &report.groups;
     prop_assert_eq!(groups.iter().map(|group| group.opened).sum::<u64>(), totals.opened);
     prop_assert_eq!(groups.iter().map(|group| group.closed).sum::<u64>(), totals.closed);
+    let Some(spreads) = &report.spreads else { return Ok(()) };
+    let counted = |spread: &Spread| spread.steps.iter().map(|step| step.count).sum::<u64>();
+    let of = |group: fn(&Group) -> &Option<Durations>| {
+        groups.iter().filter_map(|g| group(g).as_ref()).map(|all| all.count).sum::<u64>()
+    };
+    prop_assert_eq!(counted(&spreads.lifetime), of(|group| &group.lifetime));
+    prop_assert_eq!(counted(&spreads.close_wait), of(|group| &group.close_wait));
+    let still = spreads.close_wait.steps.iter().filter_map(|step| step.still).sum::<u64>();
+    prop_assert_eq!(still, groups.iter().map(|group| group.close_wait_now).sum::<u64>());
+    Ok(())
+}
+
+/// What a page lists, beside the report.
+fn check_listed(report: &Report, listed: &[Listed]) -> Result<(), TestCaseError> {
+    let ended = |listed: &&Listed| listed.ended.is_some();
+    prop_assert_eq!(listed.iter().filter(ended).count() as u64, report.totals.ended);
+    for (place, culprit) in report.culprits.iter().enumerate() {
+        let of = || listed.iter().filter(|listed| listed.culprit == place);
+        prop_assert_eq!(of().filter(|listed| listed.open).count() as u64, culprit.open);
+        prop_assert!(of().all(|one| one.linger.0 <= culprit.longest_ns || one.open));
+        for listed in of() {
+            prop_assert!(listed.until.is_none_or(|until| until >= listed.since));
+            prop_assert!(listed.found.is_none_or(|found| found >= listed.since));
+            prop_assert_eq!(listed.open, listed.until.is_none());
+        }
+    }
     Ok(())
 }
 
@@ -53,6 +93,20 @@ proptest! {
         prop_assert!(report.totals.findings >= summary.findings());
         prop_assert!(watch || report.totals.findings == summary.findings());
         check(&report)?;
+    }
+
+    #[test]
+    fn a_page_lists_what_the_report_counts(story in story(), looks: bool) {
+        let rules = rules(false);
+        let mut collector = Collector::for_page(rules.linger);
+        play_into(&mut collector, &rules, &story, looks);
+        let (report, _) = play(&rules, &story, looks);
+        let page = collector.report();
+        check_listed(&page, &collector.listed())?;
+        // It looks closer, and says the same.
+        prop_assert_eq!(&page.totals, &report.totals);
+        prop_assert_eq!(&page.groups, &report.groups);
+        prop_assert_eq!(page.culprits.len(), report.culprits.len());
     }
 
     #[test]

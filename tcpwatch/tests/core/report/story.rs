@@ -62,10 +62,21 @@ impl Story {
 
 /// Plays inputs in order; with `looks` runs the passes that the pipeline wants.
 pub(crate) fn play(rules: &Rules, inputs: &[Input], looks: bool) -> (Report, Summary) {
-    let start = inputs.first().map_or(Timestamp(0), Input::at);
     let mut collector = Collector::new(rules.linger);
+    let summary = play_into(&mut collector, rules, inputs, looks);
+    (collector.report(), summary)
+}
+
+/// The same into a collector.
+pub(crate) fn play_into(
+    collector: &mut Collector,
+    rules: &Rules,
+    inputs: &[Input],
+    looks: bool,
+) -> Summary {
+    let start = inputs.first().map_or(Timestamp(0), Input::at);
     collector.begin(start);
-    let mut pipeline = Pipeline::new(rules.clone(), &mut collector);
+    let mut pipeline = Pipeline::new(rules.clone(), collector);
     pipeline.push(Input::Clock(notation::clock(start))).unwrap();
     let mut sockets: BTreeMap<SocketId, Transition> = BTreeMap::new();
     for input in inputs {
@@ -82,8 +93,7 @@ pub(crate) fn play(rules: &Rules, inputs: &[Input], looks: bool) -> (Report, Sum
         }
         pipeline.push(input.clone()).unwrap();
     }
-    let summary = pipeline.finish().unwrap();
-    (collector.report(), summary)
+    pipeline.finish().unwrap()
 }
 
 fn look(pipeline: &mut Pipeline<'_>, sockets: &BTreeMap<SocketId, Transition>, at: Timestamp) {
