@@ -4,13 +4,17 @@
 //! pipeline as a gap, so nothing is concluded from what was not seen.
 
 mod notes;
+mod pace;
 mod player;
 
 use std::io;
 
 use anyhow::{Result, bail};
 
-pub use self::notes::{Bar, Notes, OnStderr};
+pub use self::{
+    notes::{Bar, Notes, OnStderr},
+    pace::{Pace, Wait},
+};
 use crate::{
     Outcome,
     cli::{ReplayArgs, RulesArgs},

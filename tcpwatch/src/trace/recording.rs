@@ -165,19 +165,27 @@ impl Recording {
         Ok((start, end))
     }
 
-    /// Where to begin to read so that what was before a moment is known: the file, and the block from
-    /// which one can; the very beginning if there is none.
-    pub fn place(&self, from_ns: u64) -> Result<(usize, Option<Entry>)> {
-        for (number, path) in self.files.iter().enumerate().rev() {
+    /// Where to begin to read so that what was before a moment is known.
+    pub fn place(&self, from_ns: u64) -> Result<Place> {
+        for (file, path) in self.files.iter().enumerate().rev() {
             let entries = open(path)?.entries()?;
             let found =
                 entries.iter().rev().find(|entry| entry.snapshot && entry.wall_ns().0 <= from_ns);
             if let Some(entry) = found {
-                return Ok((number, Some(*entry)));
+                return Ok(Place { file, block: Some(*entry) });
             }
         }
-        Ok((0, None))
+        Ok(Place::default())
     }
+}
+
+/// Where one can begin to read: a file, and the block from which on; the default is the very beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Which of the files of the recording.
+    pub file: usize,
+    /// `None` is its beginning.
+    pub block: Option<Entry>,
 }
 
 /// That time on the first day on which the recording has it, or else on its first day.

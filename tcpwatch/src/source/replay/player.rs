@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::Play;
+use super::{
+    Play,
+    pace::{AtSpeed, Pace, Wait},
+};
 use crate::{
     core::{
         input::{Input, Scope},
@@ -17,13 +20,12 @@ use crate::{
         record::{Census, Record, Sink, Summary},
         time::{ClockMark, Nanos, Timestamp},
     },
-    kernel::clock,
     output,
     trace::{
         block::BlockHeader,
         decode::Decoder,
         reader::{Damage, Next, Reader},
-        recording::{self, Recording},
+        recording::{self, Place, Recording},
         series::Series,
     },
 };
@@ -40,7 +42,35 @@ const MOST_TOLD: u64 = 100;
 impl Play<'_> {
     /// Pushes a recording through a pipeline with this sink, to its end or until it is time to stop.
     pub fn run(self, recording: &Recording, sink: &mut dyn Sink) -> Result<Summary> {
-        let muted = Cell::new(self.range.from.is_some());
+        let start = match self.range.from {
+            Some(from) => recording.place(from)?,
+            None => Place::default(),
+        };
+        let mut pace = AtSpeed::new(self.speed);
+        let muted = self.range.from.is_some();
+        self.run_from(recording, &start, muted, sink, &mut pace)
+    }
+
+    /// The same from a place on, at a pace that may change. Nothing is kept from the sink.
+    pub fn run_at(
+        self,
+        recording: &Recording,
+        start: &Place,
+        sink: &mut dyn Sink,
+        pace: &mut dyn Pace,
+    ) -> Result<Summary> {
+        self.run_from(recording, start, false, sink, pace)
+    }
+
+    fn run_from(
+        self,
+        recording: &Recording,
+        start: &Place,
+        muted: bool,
+        sink: &mut dyn Sink,
+        pace: &mut dyn Pace,
+    ) -> Result<Summary> {
+        let muted = Cell::new(muted);
         let mut window = Window { sink, muted: &muted };
         let recorded = recording.meta.rules.rules();
         let other_rules = self.rules.linger != recorded.linger
@@ -49,8 +79,9 @@ impl Play<'_> {
             pipeline: Pipeline::new(self.rules.clone(), &mut window),
             muted: &muted,
             play: self,
+            pace,
             other_rules,
-            began: None,
+            wall_offset: 0,
             before: None,
             gap: false,
             unknown: 0,
@@ -58,7 +89,7 @@ impl Play<'_> {
             told: 0,
             last_file: None,
         };
-        if player.play(recording)? == Go::Stop && !player.play.partial {
+        if player.play(recording, start)? == Go::Stop && !player.play.partial {
             bail!("stopped before the end of the recording; nothing is shown of it");
         }
         player.do_without_pass(Nanos::default())?;
@@ -97,10 +128,11 @@ struct Player<'a, 's> {
     pipeline: Pipeline<'s>,
     muted: &'s Cell<bool>,
     play: Play<'a>,
+    pace: &'s mut dyn Pace,
     /// Thresholds are not those of the recording run.
     other_rules: bool,
-    /// When the replay began, and at which time of the recording.
-    began: Option<(Timestamp, Timestamp)>,
+    /// Wall time less monotonic time of the present block.
+    wall_offset: i64,
     /// Transitions of the recording before the next block; `None` before the first.
     before: Option<u64>,
     /// Something is missing here.
@@ -116,19 +148,17 @@ struct Player<'a, 's> {
 }
 
 impl Player<'_, '_> {
-    fn play(&mut self, recording: &Recording) -> Result<Go> {
-        let (first, place) = match self.play.range.from {
-            Some(from) => recording.place(from)?,
-            None => (0, None),
-        };
+    fn play(&mut self, recording: &Recording, start: &Place) -> Result<Go> {
+        let (first, block) = (start.file, start.block);
         // The first file of a recording has nothing before it.
-        self.before = (place.is_none() && recording.meta.sequence == 1).then_some(0);
+        let at_start = first == 0 && block.is_none();
+        self.before = (at_start && recording.meta.sequence == 1).then_some(0);
         let mut files = recording.files.clone();
         let (mut number, mut go) = (first, Go::On);
         while let Some(path) = files.get(number).cloned() {
             let mut reader = recording::open(&path)?;
             self.begin_file(&reader, &path);
-            if let Some(entry) = place.filter(|_| number == first) {
+            if let Some(entry) = block.filter(|_| number == first) {
                 reader.go_to(&entry);
             }
             go = self.file(&mut reader, &path)?;
@@ -284,6 +314,7 @@ impl Player<'_, '_> {
         }
         self.close_gap(first, Some(header.before.get()))?;
         let offset = header.wall_offset_ns.get();
+        self.wall_offset = offset;
         let mono = |wall: Option<u64>| {
             wall.map(|ns| Timestamp(ns.saturating_add_signed(offset.saturating_neg())))
         };
@@ -326,9 +357,7 @@ impl Player<'_, '_> {
             self.muted.set(false);
             self.pipeline.begin_here(from)?;
         }
-        if let Some(speed) = self.play.speed
-            && self.wait_for(at, speed)? == Go::Stop
-        {
+        if !self.muted.get() && self.wait_for(at)? == Go::Stop {
             return Ok(Go::Stop);
         }
         let tick = matches!(input, Input::Clock(_));
@@ -351,27 +380,23 @@ impl Player<'_, '_> {
     }
 
     /// Waits until it is time for an input.
-    fn wait_for(&mut self, at: Timestamp, speed: f64) -> Result<Go> {
-        let (began, first) = *self.began.get_or_insert((clock::now(), at));
-        let since = Duration::from_nanos(at.since(first).0);
-        let due = began
-            + Duration::try_from_secs_f64(since.as_secs_f64() / speed)
-                .unwrap_or(Duration::MAX)
-                .into();
+    fn wait_for(&mut self, at: Timestamp) -> Result<Go> {
         loop {
-            let left = due.since(clock::now());
-            if left.0 == 0 || self.muted.get() {
-                return Ok(Go::On);
-            }
-            if self.rest(LOOK_AGAIN.min(Duration::from_nanos(left.0)))? == Go::Stop {
-                return Ok(Go::Stop);
+            match self.pace.due(at, at.0.saturating_add_signed(self.wall_offset)) {
+                Wait::Now => return Ok(Go::On),
+                Wait::Enough => return Ok(Go::Stop),
+                Wait::For(span) => {
+                    if self.rest(LOOK_AGAIN.min(span))? == Go::Stop {
+                        return Ok(Go::Stop);
+                    }
+                }
             }
         }
     }
 
     fn rest(&mut self, span: Duration) -> Result<Go> {
         self.pipeline.flush()?;
-        std::thread::sleep(span);
+        self.pace.rest(span);
         let stop = self.play.stop.is_wanted() || output::reader_is_gone();
         Ok(if stop { Go::Stop } else { Go::On })
     }
