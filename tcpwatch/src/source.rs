@@ -3,6 +3,7 @@
 mod intake;
 pub mod live;
 pub mod look;
+pub mod meter;
 pub mod record;
 pub mod replay;
 pub mod run;

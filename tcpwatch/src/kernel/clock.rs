@@ -29,6 +29,11 @@ pub fn used() -> Nanos {
     Nanos(read(ClockId::ThreadCPUTime))
 }
 
+/// CPU time that this process has used, in all its threads.
+pub fn used_by_process() -> Nanos {
+    Nanos(read(ClockId::ProcessCPUTime))
+}
+
 /// All three clocks, as close together as they can be read.
 pub fn mark() -> ClockMark {
     let mut best = ClockMark::default();

@@ -16,7 +16,7 @@ use aya::{
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
 use super::{btf::Btf, layout::Layout, pass::Passes, sys};
-use crate::core::{filter::Filter, state::State};
+use crate::core::{filter::Filter, state::State, time::Nanos};
 
 /// The kernel program, built from `tcpwatch-ebpf` by `cargo xtask build-ebpf`.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tcpwatch.bpf.o");
@@ -50,9 +50,18 @@ pub enum AcceptProbe {
     Refused(String),
 }
 
+/// What programs on the tracepoint have taken so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunTime {
+    /// On all CPUs.
+    pub time: Nanos,
+    /// For so many transitions.
+    pub transitions: u64,
+}
+
 /// The attached kernel program.
 pub struct Kernel {
-    #[expect(dead_code, reason = "the programs stay attached while it lives")]
+    /// The programs stay attached while it lives.
     ebpf: Ebpf,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     counters: PerCpuArray<MapData, u64>,
@@ -124,6 +133,19 @@ impl Kernel {
     pub fn unfollowed(&self) -> Result<u64> {
         let count = self.counters.get(&(Counter::Unfollowed as u32), 0);
         Ok(count.context("read a counter")?.iter().sum())
+    }
+
+    /// How long the programs on the tracepoint have run, and for how many transitions; both stand still
+    /// unless somebody has the kernel count them (`kernel.bpf_stats_enabled`).
+    pub fn run_time(&self) -> Option<RunTime> {
+        let mut all = RunTime::default();
+        for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
+            let info = self.ebpf.program(name)?.info().ok()?;
+            all.time.0 += Nanos::from(info.run_time()).0;
+            // Both run for each.
+            all.transitions = all.transitions.max(info.run_count());
+        }
+        Some(all)
     }
 
     /// Prints what the kernel program logged, which it does only in trouble.

@@ -3,13 +3,16 @@
 //! The kernel does not wake us for every record; we come ten times a second, or when it says that
 //! the ring is filling. Whatever is at hand then goes through the pipeline in one go.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rustc_hash::FxHashSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::intake::{Intake, MOST_BATCHES};
+use super::{
+    intake::{Intake, MOST_BATCHES},
+    meter::Meter,
+};
 use crate::{
     core::{
         filter::Filter,
@@ -68,15 +71,28 @@ pub struct Live {
 /// when everything is attached and every open socket has been seen.
 pub fn run<'a>(
     live: &Live,
+    stop: Stop,
+    sink: &'a mut dyn Sink,
+    tape: Option<&'a mut dyn Tape>,
+    ready: impl FnOnce() -> Result<()>,
+) -> Result<Summary> {
+    run_metered(live, stop, sink, tape, None, ready)
+}
+
+/// The same, and says meanwhile what the kernel program takes.
+pub fn run_metered<'a>(
+    live: &Live,
     mut stop: Stop,
     sink: &'a mut dyn Sink,
     tape: Option<&'a mut dyn Tape>,
+    meter: Option<Arc<Meter>>,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Summary> {
     privilege::require()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut watcher = Watcher::start(live, sink, tape)?;
+        watcher.meter = meter;
         ready()?;
         if let Some(duration) = live.duration {
             stop.after(duration);
@@ -106,6 +122,8 @@ struct Watcher<'a> {
     look_again: Option<Timestamp>,
     /// Looks and transitions pushed so far.
     pushed: usize,
+    meter: Option<Arc<Meter>>,
+    metered: Timestamp,
 }
 
 impl<'a> Watcher<'a> {
@@ -127,6 +145,8 @@ impl<'a> Watcher<'a> {
             rest_until: Timestamp::default(),
             look_again: live.gathers_evidence.then(Timestamp::default),
             pushed: 0,
+            meter: None,
+            metered: Timestamp::default(),
         };
         if let Some(tape) = tape {
             watcher.pipeline.record_to(tape);
@@ -195,6 +215,7 @@ impl<'a> Watcher<'a> {
             self.marked = mark.mono;
             self.pipeline.push(Input::Clock(mark))?;
         }
+        self.read_meter(mark.mono);
         if let Some(scope) = self.wanted_pass(mark.mono) {
             self.pass(scope)?;
         }
@@ -202,6 +223,15 @@ impl<'a> Watcher<'a> {
         self.kernel.flush_log();
         self.pipeline.flush()?;
         Ok(())
+    }
+
+    fn read_meter(&mut self, now: Timestamp) {
+        if let Some(meter) = &self.meter
+            && now.since(self.metered) >= CLOCK_EVERY
+        {
+            self.metered = now;
+            meter.note(self.kernel.run_time());
+        }
     }
 
     /// The pass that is needed and may be run now.
