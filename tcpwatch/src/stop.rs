@@ -6,7 +6,11 @@
 use std::{
     io,
     process::{self, Child, Command},
-    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::Duration,
 };
@@ -31,6 +35,7 @@ const COULD_NOT_FINISH: i32 = 2;
 pub struct Stop {
     told: oneshot::Receiver<()>,
     alarm: Sender<()>,
+    flag: Arc<AtomicBool>,
 }
 
 impl Stop {
@@ -47,8 +52,14 @@ impl Stop {
     pub fn when_told() -> Self {
         let (alarm, rung) = channel();
         let (tell, told) = oneshot::channel();
+        let flag = Arc::new(AtomicBool::new(false));
+        let raised = Arc::clone(&flag);
         thread::spawn(move || {
-            if rung.recv().is_err() || tell.send(()).is_err() {
+            if rung.recv().is_err() {
+                return;
+            }
+            raised.store(true, Ordering::Release);
+            if tell.send(()).is_err() {
                 return;
             }
             // What comes at once is the same wish: timeout(1) sends its signal twice.
@@ -61,12 +72,17 @@ impl Stop {
             say("tcpwatch: error: nobody takes the output; what was not written is lost");
             give_up();
         });
-        Self { told, alarm }
+        Self { told, alarm, flag }
     }
 
     /// What to ring.
     pub fn alarm(&self) -> Sender<()> {
         self.alarm.clone()
+    }
+
+    /// Raised when it is time, for whoever else has to end.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
     }
 
     /// Stops after this time, too.
@@ -149,7 +165,18 @@ fn block(signals: &[Signal]) -> Result<SigSet> {
     Ok(set)
 }
 
+/// What must be put right even if the process ends without having finished.
+static AT_LEAST: OnceLock<fn()> = OnceLock::new();
+
+/// Has this done before a process that cannot finish is ended; only the first counts.
+pub fn at_least(put_right: fn()) {
+    let _ = AT_LEAST.set(put_right);
+}
+
 #[expect(clippy::exit, reason = "the main thread is stuck in a write and cannot return")]
 fn give_up() {
+    if let Some(put_right) = AT_LEAST.get() {
+        put_right();
+    }
     process::exit(COULD_NOT_FINISH);
 }
