@@ -19,10 +19,13 @@ use crate::{
     cli::{DemoArgs, OutputArgs},
     core::{filter::Filter, pipeline::Rules},
     exit::{Exit, say},
-    kernel::load::Plan,
+    kernel::{load::Plan, shed},
     output::{self, Destination},
-    source::live::{self, Live},
-    stop::Stop,
+    source::{
+        attached::Attached,
+        live::{self, Live},
+    },
+    stop::Held,
 };
 
 const LINGER: Duration = Duration::from_secs(2);
@@ -35,6 +38,7 @@ const NAME: &str = "leaky-server";
 /// `tcpwatch demo`.
 pub fn command(args: &DemoArgs) -> Outcome {
     if args.serve {
+        shed::all()?;
         serve()?;
         return Ok(Exit::Ok);
     }
@@ -64,11 +68,13 @@ pub fn command(args: &DemoArgs) -> Outcome {
         ends_with_reader: true,
         gathers_evidence: false,
     };
-    let stop = Stop::on_signal()?;
+    let signals = Held::new()?;
+    let attached = Attached::new(&live.plan)?;
+    let stop = signals.stop();
     let output = OutputArgs { json: args.json, ..OutputArgs::default() };
     let mut sink = output::sink(&output, Destination::Stdout)?;
     let input = server.input.take();
-    live::run(&live, stop, sink.as_mut(), None, || {
+    live::run(&live, attached, stop, sink.as_mut(), None, || {
         thread::spawn(move || {
             if let Err(error) = clients(addr) {
                 say(&format!("tcpwatch: the demo's clients failed: {error}"));

@@ -21,7 +21,8 @@ use crate::{
         btf::Btf,
         layout::Layout,
         load::{AcceptProbe, Kernel, Plan, VMLINUX},
-        privilege, processes,
+        pass::Passes,
+        privilege, processes, shed,
     },
 };
 
@@ -97,19 +98,21 @@ fn kernel(report: &mut Report<impl Write>) -> Result<()> {
 
 fn capabilities(report: &mut Report<impl Write>) -> Result<()> {
     for needed in &privilege::NEEDED {
-        let name = needed.capability.to_string();
         if privilege::has(needed.capability) {
-            report.line(Mark::Good, &name, needed.purpose)?;
+            report.line(Mark::Good, needed.name, needed.purpose)?;
         } else {
-            report.line(Mark::Bad, &name, &format!("missing: needed to {}", needed.purpose))?;
+            report.line(
+                Mark::Bad,
+                needed.name,
+                &format!("missing: needed to {}", needed.purpose),
+            )?;
         }
     }
     for useful in &privilege::USEFUL {
-        let name = useful.capability.to_string();
         if privilege::has(useful.capability) {
-            report.line(Mark::Good, &name, useful.purpose)?;
+            report.line(Mark::Good, useful.name, useful.purpose)?;
         } else {
-            report.line(Mark::Note, &name, &format!("missing: cannot {}", useful.purpose))?;
+            report.line(Mark::Note, useful.name, &format!("missing: cannot {}", useful.purpose))?;
         }
     }
     if let Some(missing) = privilege::missing() {
@@ -167,6 +170,32 @@ fn fields(report: &mut Report<impl Write>, verbose: bool) -> Result<()> {
     Ok(())
 }
 
+/// Tries that what was attached goes on without the privileges that attached it.
+fn shed_and_look_again(
+    report: &mut Report<impl Write>,
+    kernel: &Kernel,
+    passes: &mut Passes,
+) -> Result<()> {
+    const WHAT: &str = "privileges";
+    passes.stay();
+    shed::all_but_working(shed::evidence(), || kernel.lost().map(drop))?;
+    let all = privilege::NEEDED.iter().chain(&privilege::USEFUL);
+    let kept: Vec<_> =
+        all.filter(|one| privilege::has(one.capability)).map(|one| one.name).collect();
+    let kept = if kept.is_empty() { "none is kept".to_owned() } else { kept.join(", ") + " kept" };
+    match passes.run(Scope::Everything, |_| ()) {
+        Ok(()) => report.line(
+            Mark::Good,
+            WHAT,
+            &format!("given up after the start ({kept}); looks go on without them"),
+        )?,
+        Err(error) => {
+            report.line(Mark::Bad, WHAT, &format!("looks end when they are given up: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
 fn attach(report: &mut Report<impl Write>) -> Result<()> {
     let plan = Plan {
         filter: Filter::default(),
@@ -202,6 +231,7 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
         )?,
         Err(error) => report.line(Mark::Bad, "task_file iterator", &error.to_string())?,
     }
+    shed_and_look_again(report, &kernel, &mut passes)?;
     if passes.finds_sockets_without_fd() {
         report.line(Mark::Good, "storage iterator", "sockets nobody has accepted are found")?;
     } else {

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use crate::{Outcome, cli::ExplainArgs, core::state::State, exit::Exit};
+use crate::{Outcome, cli::ExplainArgs, core::state::State, exit::Exit, kernel::shed};
 
 /// What there is to know of a state.
 struct Explanation {
@@ -20,6 +20,7 @@ struct Explanation {
 
 /// `tcpwatch explain`.
 pub fn command(args: &ExplainArgs) -> Outcome {
+    shed::all()?;
     let mut out = io::stdout().lock();
     let told = explain(args.state);
     writeln!(out, "{}\n\n{}", args.state, told.means)?;

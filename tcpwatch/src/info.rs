@@ -1,9 +1,6 @@
 //! `tcpwatch info`: what a trace file holds, and what of it is damaged. Every block is checked.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -11,14 +8,16 @@ use serde::Serialize;
 use crate::{
     Outcome,
     cli::InfoArgs,
-    core::time::Nanos,
+    core::{comm::shown, time::Nanos},
     exit::Exit,
+    kernel::{processes, shed},
     source::record::bytes,
     trace::{
         block::BlockHeader,
+        file::TraceFile,
         meta::Meta,
         reader::{Damage, Next},
-        recording::{open, shown},
+        recording,
     },
 };
 
@@ -67,9 +66,12 @@ impl From<Damage> for DamageField {
 
 /// `tcpwatch info`.
 pub fn command(args: &InfoArgs) -> Outcome {
+    processes::allow_many_files();
+    let files: Vec<_> = args.files.iter().map(|path| TraceFile::open(path)).collect();
+    shed::all()?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    for (number, path) in args.files.iter().enumerate() {
-        let info = read(path)?;
+    for (number, file) in files.into_iter().enumerate() {
+        let info = read(&file?)?;
         if args.json {
             serde_json::to_writer(&mut out, &info)?;
             writeln!(out)?;
@@ -84,10 +86,10 @@ pub fn command(args: &InfoArgs) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn read(path: &Path) -> Result<Info> {
-    let mut reader = open(path)?;
+fn read(file: &TraceFile) -> Result<Info> {
+    let mut reader = file.read()?;
     let mut info = Info {
-        file: path.display().to_string(),
+        file: shown(file.path()),
         bytes: reader.file_len()?,
         meta: reader.meta().cloned().unwrap_or_default(),
         ..Info::default()
@@ -149,7 +151,10 @@ impl Info {
         )?;
         if let (Some(first), Some(last)) = (self.first_wall_ns, self.last_wall_ns) {
             let span = Nanos(last.saturating_sub(first));
-            line("time", format!("{} to {} ({span})", shown(first), shown(last)))?;
+            line(
+                "time",
+                format!("{} to {} ({span})", recording::shown(first), recording::shown(last)),
+            )?;
         }
         line("recording", format!("{}, file {}", meta.recording, meta.sequence))?;
         line("asked for", asked_for(meta))?;

@@ -10,4 +10,5 @@ pub mod pass;
 pub mod privilege;
 pub mod processes;
 pub mod ring;
+pub mod shed;
 mod sys;

@@ -16,7 +16,8 @@ use rustix::{
 
 use crate::{
     cli::OutputArgs,
-    core::record::Sink,
+    core::{comm::shown, record::Sink},
+    denied,
     sink::{
         csv::CsvSink,
         json::JsonSink,
@@ -39,8 +40,7 @@ pub enum Destination {
 impl Destination {
     /// A new file that only its owner can read; an old one is emptied.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
-        Ok(Self::File(file.with_context(|| format!("create {}", path.display()))?))
+        create(path).map(Self::File)
     }
 
     /// Opened anew, so that a sink owns what it writes to.
@@ -51,6 +51,13 @@ impl Destination {
             Self::File(file) => file,
         })
     }
+}
+
+/// A new file that only its owner can read; an old one is emptied, and keeps its mode.
+pub fn create(path: &Path) -> Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = file.map_err(|error| denied::explain(error, path));
+    file.with_context(|| format!("create {}", shown(path)))
 }
 
 /// The sink that the flags ask for. It is flushed by the source whenever nothing more is at hand.

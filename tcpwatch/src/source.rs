@@ -1,5 +1,6 @@
 //! Sources: they drive the core with facts, from the kernel or from a recording.
 
+pub mod attached;
 mod intake;
 pub mod live;
 pub mod look;

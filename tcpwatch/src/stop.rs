@@ -4,8 +4,7 @@
 //! a few seconds to finish, or until a second signal.
 
 use std::{
-    io,
-    process::{self, Child, Command},
+    process::{self, Command},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +22,7 @@ use nix::sys::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
-use crate::exit::say;
+use crate::{exit::say, launch::Launcher};
 
 /// How long a run may take to write what is left after it was told to stop.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -38,14 +37,28 @@ pub struct Stop {
     flag: Arc<AtomicBool>,
 }
 
-impl Stop {
+/// Signals that wait for somebody who minds them.
+pub struct Held(SigSet);
+
+impl Held {
     /// Takes SIGINT, SIGTERM and SIGHUP over from here on. Call it before other threads start.
-    pub fn on_signal() -> Result<Self> {
-        let signals = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
-        let stop = Self::when_told();
+    pub fn new() -> Result<Self> {
+        block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).map(Self)
+    }
+
+    /// Stops at a signal, also at one that came before.
+    pub fn stop(self) -> Stop {
+        let stop = Stop::when_told();
         let alarm = stop.alarm();
-        thread::spawn(move || while signals.wait().is_ok() && alarm.send(()).is_ok() {});
-        Ok(stop)
+        thread::spawn(move || while self.0.wait().is_ok() && alarm.send(()).is_ok() {});
+        stop
+    }
+}
+
+impl Stop {
+    /// Stops at a signal from here on. Call it before other threads start.
+    pub fn on_signal() -> Result<Self> {
+        Held::new().map(Held::stop)
     }
 
     /// Stops when the alarm is rung, and only then.
@@ -126,17 +139,9 @@ impl Forwarder {
         Ok(Self { blocked, signals: signals.context("take over signals")? })
     }
 
-    /// Starts the command, from a thread that blocks nothing, as commands inherit that. A signal
-    /// that came before ends the run here.
-    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        let blocked = self.blocked;
-        thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                blocked.thread_unblock()?;
-                command.spawn()
-            });
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
-        })
+    /// What will start the command, as it must be started before privileges are given up.
+    pub fn launcher(&self, command: Command) -> Launcher {
+        Launcher::new(command, self.blocked)
     }
 
     /// Hands on what comes from now on, and what has come since. What the terminal sends (`^C`)

@@ -48,6 +48,7 @@ mod codec;
 pub mod decode;
 pub mod encode;
 mod facts;
+pub mod file;
 pub mod index;
 pub mod meta;
 pub mod pack;

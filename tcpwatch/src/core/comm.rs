@@ -3,7 +3,10 @@
 //! A process can call itself anything, escape sequences included. Such text is escaped the
 //! moment it is turned into a string, so no sink can forget to.
 
-use std::fmt::{self, Write as _};
+use std::{
+    ffi::OsStr,
+    fmt::{self, Write as _},
+};
 
 use tcpwatch_common::COMM_LEN;
 
@@ -82,6 +85,11 @@ pub fn escape(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// The name of a file or a program, escaped.
+pub fn shown(name: impl AsRef<OsStr>) -> String {
+    escape(name.as_ref().as_encoded_bytes())
 }
 
 /// Text that was escaped before, if nobody has changed it since: what [`escape`] leaves stays.

@@ -3,11 +3,11 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::thread::CapabilitySet;
 
 use super::{
     newfile::{NewFile, is_replaceable},
@@ -18,6 +18,7 @@ use crate::{
     Outcome,
     cli::{ExportArgs, Format},
     core::{
+        comm::shown,
         record::{Record, Sink},
         time::ClockMark,
     },
@@ -25,7 +26,7 @@ use crate::{
     sink::{csv::CsvSink, json::JsonSink},
     source::replay::{self, Bar, Play},
     stop::Stop,
-    trace::recording::{self, Recording},
+    trace::recording::Recording,
 };
 
 const BUFFER: usize = 1 << 18;
@@ -35,14 +36,14 @@ pub fn command(args: &ExportArgs) -> Outcome {
     if args.partition && args.to != Format::Parquet {
         bail!("--partition needs --to parquet");
     }
-    let recordings = recording::recordings(&args.trace.files)?;
+    let recordings = replay::recordings(&args.trace.files, CapabilitySet::empty())?;
     let (first, more) = recordings.split_first().context("no recording")?;
     let mut stop = Stop::on_signal()?;
     let mut bar = Bar::new(&recordings);
     if args.partition {
         for recording in &recordings {
             let mut sink = PartitionedSink::new(&args.output, &recording.meta, args.findings)
-                .with_context(|| format!("write to {}", args.output.display()))?;
+                .with_context(|| format!("write to {}", shown(&args.output)))?;
             run(args, recording, &mut sink, &mut stop, &mut bar)?;
         }
         return Ok(Exit::Ok);
@@ -53,10 +54,10 @@ pub fn command(args: &ExportArgs) -> Outcome {
             recordings.len()
         );
     }
-    if first.files.iter().any(|file| is_same(file, &args.output)) {
-        bail!("{} is the recording itself; choose another name", args.output.display());
+    if first.files.iter().any(|file| file.is(&args.output)) {
+        bail!("{} is the recording itself; choose another name", shown(&args.output));
     }
-    let name = || format!("write {}", args.output.display());
+    let name = || format!("write {}", shown(&args.output));
     if args.output == Path::new("-") {
         let out = BufWriter::with_capacity(BUFFER, io::stdout());
         write(args, first, out, &mut stop, &mut bar)?;
@@ -71,12 +72,6 @@ pub fn command(args: &ExportArgs) -> Outcome {
         file.commit().with_context(name)?;
     }
     Ok(Exit::Ok)
-}
-
-/// Whether two names are of one file.
-fn is_same(a: &Path, b: &Path) -> bool {
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-    identity(a).is_some_and(|a| identity(b) == Some(a))
 }
 
 fn write(

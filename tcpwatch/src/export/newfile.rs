@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::{core::comm::shown, denied};
+
 const MODE: u32 = 0o600;
 
 /// What may be replaced by a file: nothing, or a file. A device, a pipe, or what a link leads to is
@@ -32,11 +34,11 @@ impl NewFile {
     /// Begins a file that will be called `path`. One of that name stays until `commit`.
     pub fn create(path: &Path) -> io::Result<Self> {
         if !is_replaceable(path) {
-            let message = format!("'{}' is there and is no file", path.display());
+            let message = format!("'{}' is there and is no file", shown(path));
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
         let Some(name) = path.file_name() else {
-            let message = format!("'{}' does not name a file", path.display());
+            let message = format!("'{}' does not name a file", shown(path));
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
         let mut hidden = std::ffi::OsString::from(".");
@@ -69,7 +71,8 @@ impl NewFile {
 
 /// Never follows a link that somebody put there.
 fn exclusive(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
+    let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
+    file.map_err(|error| denied::explain(error, path))
 }
 
 impl Write for NewFile {
@@ -132,7 +135,7 @@ mod tests {
         fs::write(&target, "before").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         for path in [&link, directory.path(), Path::new("/dev/null")] {
-            assert!(!is_replaceable(path) && NewFile::create(path).is_err(), "{}", path.display());
+            assert!(!is_replaceable(path) && NewFile::create(path).is_err(), "{path:?}");
         }
         assert!(is_replaceable(&target) && is_replaceable(&directory.path().join("new")));
     }

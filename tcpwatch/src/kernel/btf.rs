@@ -8,6 +8,8 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
+use crate::core::comm;
+
 const MAGIC: u16 = 0xeb9f;
 const INT: u32 = 1;
 const PTR: u32 = 2;
@@ -66,7 +68,7 @@ pub struct Btf {
 impl Btf {
     /// Reads a BTF file.
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let shown = path.display().to_string();
+        let shown = comm::shown(path);
         let data =
             std::fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
         Self::parse(data).map_err(|why| BtfError::Format(shown, why))

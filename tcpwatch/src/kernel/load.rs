@@ -323,6 +323,8 @@ fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         tcp: None,
         settings,
         warned: false,
+        stays: false,
+        entered: 0,
         number: 0,
         look_only: false,
         later: None,

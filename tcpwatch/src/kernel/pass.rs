@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use anyhow::{Context as _, Result};
 use aya::maps::{Array, MapData};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -36,6 +37,9 @@ pub struct Passes {
     pub(super) settings: Array<MapData, u32>,
     /// It was said that a namespace could not be entered.
     pub(super) warned: bool,
+    /// Other network namespaces are left out; or how many were entered.
+    pub(super) stays: bool,
+    pub(super) entered: usize,
     /// Number of the last pass.
     pub(super) number: u32,
     /// Nothing is remembered from one pass to the next.
@@ -111,15 +115,37 @@ impl Passes {
         if scope == Scope::Watched || expected.is_some_and(|missing| missing.is_empty()) {
             return Ok(());
         }
-        if (queued || all)
-            && let Some(later) = self.later.take()
-        {
-            (self.storage, self.tcp) = later.load().map_err(io::Error::other)?;
+        if queued || all {
+            self.load_rest()?;
         }
         if let Some(storage) = &self.storage {
             read(storage, &mut take)?;
         }
         self.namespaces(own, &inhabitants, &mut take)
+    }
+
+    /// Loads what was put off until a pass would need it.
+    pub fn load_rest(&mut self) -> io::Result<()> {
+        if let Some(later) = self.later.take() {
+            (self.storage, self.tcp) = later.load().map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves other network namespaces out from now on. What a pass over everything has found there is
+    /// remembered, and is seen all the same.
+    pub fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    /// Whether the kernel lets this thread prepare a pass.
+    pub fn try_settings(&self) -> Result<()> {
+        self.settings.get(&0, 0).map(drop).context("read a setting")
+    }
+
+    /// Whether any pass has looked into another network namespace.
+    pub fn has_entered(&self) -> bool {
+        self.entered > 0
     }
 
     /// Whether sockets that nobody holds can be found.
@@ -145,8 +171,14 @@ impl Passes {
                 read(tcp, &mut *take)?;
                 continue;
             }
+            if self.stays {
+                continue;
+            }
             match read_in(tcp, pid) {
-                Ok(found) => found.into_iter().for_each(&mut *take),
+                Ok(found) => {
+                    self.entered += 1;
+                    found.into_iter().for_each(&mut *take);
+                }
                 // Whoever led there has just ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if !std::mem::replace(&mut self.warned, true) => log::warn!(

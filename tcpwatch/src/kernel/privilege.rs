@@ -1,41 +1,56 @@
 //! What tcpwatch needs to be allowed, said before the kernel says `EPERM`.
 
 use anyhow::{Result, bail};
-use caps::{CapSet, Capability};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{clock, processes};
+use crate::core::comm::shown;
 
 /// A capability and what it is for.
 pub struct Needed {
     /// Which.
-    pub capability: Capability,
+    pub capability: CapabilitySet,
+    /// Its name.
+    pub name: &'static str,
     /// What for.
     pub purpose: &'static str,
 }
 
 /// Without these nothing works.
 pub const NEEDED: [Needed; 2] = [
-    Needed { capability: Capability::CAP_BPF, purpose: "load the kernel program" },
-    Needed { capability: Capability::CAP_PERFMON, purpose: "attach it to a tracepoint" },
+    Needed { capability: CapabilitySet::BPF, name: "CAP_BPF", purpose: "load the kernel program" },
+    Needed {
+        capability: CapabilitySet::PERFMON,
+        name: "CAP_PERFMON",
+        purpose: "attach it to a tracepoint",
+    },
 ];
 
 /// Without these something stays unknown, and nothing is wrong.
-pub const USEFUL: [Needed; 2] = [
+pub const USEFUL: [Needed; 3] = [
     Needed {
-        capability: Capability::CAP_SYS_PTRACE,
-        purpose: "see what threads of other users' processes wait in, and their descriptors",
+        capability: CapabilitySet::SYS_PTRACE,
+        name: "CAP_SYS_PTRACE",
+        purpose: "see what threads of other users' processes wait in, and which network namespace is the host's",
     },
     Needed {
-        capability: Capability::CAP_SYS_ADMIN,
-        purpose: "count TIME_WAIT and orphans in other network namespaces",
+        capability: CapabilitySet::DAC_READ_SEARCH,
+        name: "CAP_DAC_READ_SEARCH",
+        purpose: "count descriptors of other users' processes before Linux 6.2",
+    },
+    Needed {
+        capability: CapabilitySet::SYS_ADMIN,
+        name: "CAP_SYS_ADMIN",
+        purpose: "find TIME_WAIT, orphans and long accept queues in other network namespaces",
     },
 ];
 
-/// Whether this process has a capability; `CAP_SYS_ADMIN` stands for those that BPF takes.
-pub fn has(capability: Capability) -> bool {
-    let effective = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
-    let stands_for = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
-    effective(capability) || stands_for && effective(Capability::CAP_SYS_ADMIN)
+/// Whether this thread has a capability; `CAP_SYS_ADMIN` stands for those that BPF takes.
+pub fn has(capability: CapabilitySet) -> bool {
+    let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let stands_for = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    effective.contains(capability)
+        || stands_for.contains(capability) && effective.contains(CapabilitySet::SYS_ADMIN)
 }
 
 /// Fails if something is missing, and says what cannot be seen from here.
@@ -58,12 +73,12 @@ pub fn missing() -> Option<String> {
     if missing.is_empty() {
         return None;
     }
-    let names: Vec<_> = missing.iter().map(|needed| needed.capability.to_string()).collect();
+    let names: Vec<_> = missing.iter().map(|needed| needed.name).collect();
     let purposes: Vec<_> = missing.iter().map(|needed| needed.purpose).collect();
-    let program = std::env::current_exe()
-        .map_or_else(|_| "tcpwatch".to_owned(), |path| path.display().to_string());
+    let program =
+        std::env::current_exe().map_or_else(|_| "tcpwatch".to_owned(), |path| shown(&path));
     Some(format!(
-        "missing {} (to {})\nhint: run it with sudo, or once: sudo setcap cap_bpf,cap_perfmon+ep {program}",
+        "missing {} (to {})\nhint: run it with sudo, or once: sudo setcap cap_bpf,cap_perfmon=ep {program}",
         names.join(" and "),
         purposes.join(" and to "),
     ))

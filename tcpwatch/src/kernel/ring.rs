@@ -1,6 +1,9 @@
 //! The ring buffer of transitions.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
@@ -10,20 +13,21 @@ use super::sys;
 /// The consumer's end. The kernel wakes it only when the ring fills; otherwise the owner drains
 /// it on a tick.
 pub struct Ring {
-    fd: AsyncFd<RingBuf<MapData>>,
+    ring: RingBuf<MapData>,
+    /// Tells when the ring fills, from the first time that somebody waits for it.
+    wakes: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Ring {
-    /// Takes the map. Must be called inside a tokio runtime.
-    pub fn new(map: RingBuf<MapData>) -> io::Result<Self> {
-        Ok(Self { fd: sys::register(map)? })
+    /// Takes the map.
+    pub fn new(ring: RingBuf<MapData>) -> Self {
+        Self { ring, wakes: None }
     }
 
     /// Hands over at most `most` records; says whether the ring is empty now.
     pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> bool {
-        let ring = self.fd.get_mut();
         for _ in 0..most {
-            match ring.next() {
+            match self.ring.next() {
                 Some(record) => take(&record),
                 None => return true,
             }
@@ -31,9 +35,13 @@ impl Ring {
         false
     }
 
-    /// Waits until the kernel says that the ring is filling.
+    /// Waits until the kernel says that the ring is filling. Must be called inside a tokio runtime.
     pub async fn filling(&mut self) -> io::Result<()> {
-        let mut guard = self.fd.readable().await?;
+        let wakes = match self.wakes.take() {
+            Some(wakes) => wakes,
+            None => sys::register(self.ring.as_fd().try_clone_to_owned()?)?,
+        };
+        let mut guard = self.wakes.insert(wakes).readable().await?;
         guard.clear_ready();
         Ok(())
     }

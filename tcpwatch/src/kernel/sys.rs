@@ -11,7 +11,6 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
-use aya::maps::{MapData, RingBuf};
 use tokio::io::{Interest, unix::AsyncFd};
 
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -75,11 +74,11 @@ pub(super) fn start_iterator(link: impl AsFd) -> io::Result<File> {
     bpf(BPF_ITER_CREATE, &IterCreate { link_fd: raw(link), flags: 0 }).map(File::from)
 }
 
-/// Registers the ring buffer with tokio.
-pub(super) fn register(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
-    // SAFETY: the ring owns its descriptor for its whole life and `as_raw_fd` always returns
+/// Registers a descriptor with tokio.
+pub(super) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` owns its descriptor for its whole life and `as_raw_fd` always returns
     // that one, so tokio never polls a descriptor that was closed or reused.
-    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// Gives memory that is free back to the kernel, in all of the allocator's arenas.

@@ -4,12 +4,15 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Result, bail};
 use jiff::tz::TimeZone;
+use rustix::thread::CapabilitySet;
 
 use super::{Collector, Report, diff, json, text};
 use crate::{
     Outcome,
     cli::{DiffArgs, ReportArgs, RulesArgs},
+    core::comm::shown,
     exit::Exit,
+    kernel::{processes, shed},
     output,
     source::replay::{self, Bar, Notes, Play},
     stop::Stop,
@@ -21,7 +24,7 @@ const USUAL_WIDTH: usize = 100;
 
 /// `tcpwatch report`.
 pub fn report(args: &ReportArgs) -> Outcome {
-    let recordings = recording::recordings(&args.trace.files)?;
+    let recordings = replay::recordings(&args.trace.files, CapabilitySet::empty())?;
     let mut stop = Stop::on_signal()?;
     let mut reports = Vec::new();
     {
@@ -52,12 +55,16 @@ pub fn report(args: &ReportArgs) -> Outcome {
 
 /// `tcpwatch diff`.
 pub fn diff(args: &DiffArgs) -> Outcome {
+    processes::allow_many_files();
+    let opened = [&args.before, &args.after]
+        .map(|path| (path, recording::open_all(std::slice::from_ref(path))));
+    shed::all()?;
     let mut stop = Stop::on_signal()?;
     let mut reports = Vec::new();
-    for path in [&args.before, &args.after] {
-        let recordings = recording::recordings(std::slice::from_ref(path))?;
+    for (path, opened) in opened {
+        let recordings = opened?.recordings()?;
         let [recording] = &recordings[..] else {
-            bail!("{} holds {} recordings; compare one with one", path.display(), recordings.len());
+            bail!("{} holds {} recordings; compare one with one", shown(path), recordings.len());
         };
         let mut bar = Bar::new(&recordings);
         reports.push((
@@ -120,7 +127,7 @@ impl Notes for Kept<'_> {
 
 fn title(recording: &Recording) -> String {
     let meta = &recording.meta;
-    let file = recording.files.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let file = recording.files.first().map(|file| shown(file.path())).unwrap_or_default();
     let more = match recording.files.len() {
         0 | 1 => String::new(),
         files => format!(" and {} more", files - 1),

@@ -60,6 +60,11 @@ impl Intake {
         Self { ring, passes, batch: Vec::new(), undecodable: 0, looks: 0 }
     }
 
+    /// Leaves other network namespaces out from now on.
+    pub(super) fn stay(&mut self) {
+        self.passes.stay();
+    }
+
     /// Waits until the kernel says that the ring is filling.
     pub(super) async fn filling(&mut self) -> io::Result<()> {
         self.ring.filling().await

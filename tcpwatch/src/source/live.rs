@@ -3,14 +3,15 @@
 //! The kernel does not wake us for every record; we come ten times a second, or when it says that
 //! the ring is filling. Whatever is at hand then goes through the pipeline in one go.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rustc_hash::FxHashSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    intake::{Intake, MOST_BATCHES},
+    attached::Attached,
+    intake::{Intake, MOST_BATCHES, Pass},
     meter::Meter,
 };
 use crate::{
@@ -21,15 +22,14 @@ use crate::{
         record::{Sink, Summary},
         state::State,
         tape::{Due, Tape},
-        time::{Nanos, Timestamp},
+        time::{ClockMark, Nanos, Timestamp},
     },
     exit::say,
     kernel::{
         clock, facts,
         load::{Kernel, Plan},
-        memory, privilege,
+        memory,
         processes::Watch,
-        ring::Ring,
     },
     output,
     stop::Stop,
@@ -68,30 +68,31 @@ pub struct Live {
 }
 
 /// Watches until it is told to stop, or until the end of every process named by `--pid`. `ready` is called
-/// when everything is attached and every open socket has been seen.
+/// when every open socket has been seen.
 pub fn run<'a>(
     live: &Live,
+    attached: Attached,
     stop: Stop,
     sink: &'a mut dyn Sink,
     tape: Option<&'a mut dyn Tape>,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Summary> {
-    run_metered(live, stop, sink, tape, None, ready)
+    run_metered(live, attached, stop, sink, tape, None, ready)
 }
 
 /// The same, and says meanwhile what the kernel program takes.
 pub fn run_metered<'a>(
     live: &Live,
+    attached: Attached,
     mut stop: Stop,
     sink: &'a mut dyn Sink,
     tape: Option<&'a mut dyn Tape>,
     meter: Option<Arc<Meter>>,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Summary> {
-    privilege::require()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut watcher = Watcher::start(live, sink, tape)?;
+        let mut watcher = Watcher::start(live, attached, sink, tape)?;
         watcher.meter = meter;
         ready()?;
         if let Some(duration) = live.duration {
@@ -127,14 +128,19 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn start(live: &Live, sink: &'a mut dyn Sink, tape: Option<&'a mut dyn Tape>) -> Result<Self> {
-        let (kernel, ring, passes) = Kernel::attach(&live.plan)?;
+    fn start(
+        live: &Live,
+        attached: Attached,
+        sink: &'a mut dyn Sink,
+        tape: Option<&'a mut dyn Tape>,
+    ) -> Result<Self> {
+        let Attached { kernel, intake, began, first } = attached;
         let targets: Vec<u32> = live.plan.filter.pids.iter().copied().collect();
         let mut watcher = Self {
             pipeline: Pipeline::new(live.rules.clone(), sink),
             filter: live.rules.filter.clone(),
             kernel,
-            intake: Intake::new(Ring::new(ring).context("watch the ring buffer")?, passes),
+            intake,
             had_targets: !targets.is_empty(),
             ends_with_reader: live.ends_with_reader,
             followed: live.plan.filter.follow.then(FxHashSet::default),
@@ -151,7 +157,7 @@ impl<'a> Watcher<'a> {
         if let Some(tape) = tape {
             watcher.pipeline.record_to(tape);
         }
-        watcher.mark_clock()?;
+        watcher.mark_clock(began)?;
         watcher.name_namespaces()?;
         watcher.targets.retain(|&pid| {
             let alive = watcher.processes.add(pid);
@@ -160,7 +166,7 @@ impl<'a> Watcher<'a> {
             }
             alive
         });
-        watcher.pass(Scope::Everything)?;
+        watcher.take_in(Scope::Everything, clock::used(), first)?;
         watcher.watch_listening_processes()?;
         watcher.pipeline.flush()?;
         memory::give_back();
@@ -365,7 +371,13 @@ impl<'a> Watcher<'a> {
     fn pass(&mut self, scope: Scope) -> Result<()> {
         let used = clock::used();
         let expected = self.pipeline.lingering().collect();
-        let pass = match self.intake.pass(scope, expected) {
+        let pass = self.intake.pass(scope, expected);
+        self.take_in(scope, used, pass)
+    }
+
+    /// Pushes what a pass saw. `used` is the CPU time of this thread before it.
+    fn take_in(&mut self, scope: Scope, used: Nanos, pass: io::Result<Pass>) -> Result<()> {
+        let pass = match pass {
             Ok(pass) => pass,
             Err(error) => {
                 log::warn!("cannot look at open sockets: {error}");
@@ -450,8 +462,7 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    fn mark_clock(&mut self) -> Result<()> {
-        let mark = clock::mark();
+    fn mark_clock(&mut self, mark: ClockMark) -> Result<()> {
         self.marked = mark.mono;
         self.pipeline.push(Input::Clock(mark))?;
         Ok(())
@@ -462,7 +473,7 @@ impl<'a> Watcher<'a> {
         self.rest_until = Timestamp::default();
         self.look_again = self.look_again.map(|_| Timestamp::default());
         self.step()?;
-        self.mark_clock()?;
+        self.mark_clock(clock::mark())?;
         let unfollowed = self.kernel.unfollowed()?;
         if unfollowed > 0 {
             log::warn!(

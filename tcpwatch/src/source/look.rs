@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::thread::CapabilitySet;
 
 use crate::{
     Outcome,
@@ -30,7 +31,7 @@ use crate::{
         clock, facts,
         load::{self, Plan},
         pass::Passes,
-        privilege,
+        privilege, shed,
     },
     output,
     sink::{culprit, json::JsonSink},
@@ -178,13 +179,16 @@ fn look(
     let began = clock::now();
     let mut look =
         Look { passes: load::look(plan)?, pipeline: Pipeline::new(rules, sink), filter, linger };
+    shed::all_but(shed::LOOKING)?;
     let loaded = clock::now();
     look.pipeline.push(Input::Clock(clock::mark()))?;
     for (inode, name) in facts::namespaces() {
         let at = look.pipeline.now();
         look.pipeline.push(Input::Namespace { at, inode, name })?;
     }
-    if look.pass()? {
+    let again = look.pass()?;
+    look.shed(again || watch.is_some())?;
+    if again {
         std::thread::sleep(SECOND_LOOK);
         look.pass()?;
     }
@@ -239,6 +243,22 @@ impl Look<'_> {
             .context("look at all open sockets")?;
         pushed?;
         Ok(again)
+    }
+
+    /// Gives up what looks after the first do not need. Only a long accept queue in another network
+    /// namespace takes more than evidence does.
+    fn shed(&mut self, more_looks: bool) -> Result<()> {
+        let mut kept = shed::evidence();
+        if more_looks {
+            self.passes.load_rest().context("prepare for another look")?;
+            if self.passes.has_entered() {
+                kept |= CapabilitySet::SYS_ADMIN;
+            } else {
+                self.passes.stay();
+            }
+        }
+        let passes = &mut self.passes;
+        shed::all_but_working(kept, || passes.try_settings())
     }
 
     /// Asks the processes that matter, and shows what the last pass has confirmed.

@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
+    attached::Attached,
     live::{self, Live},
     watch::ready,
 };
@@ -19,14 +20,15 @@ use crate::{
     config,
     core::{
         advice::count,
+        comm::shown,
         finding::{Finding, Status},
         pipeline::Rules,
         record::{Record, Sink},
         time::ClockMark,
     },
     exit::{Exit, say},
-    kernel::{clock, load::Plan, privilege},
-    stop::Stop,
+    kernel::load::Plan,
+    stop::Held,
     trace::{
         meta::{Meta, RecordedRules},
         pack,
@@ -64,8 +66,9 @@ pub fn command(args: &RecordArgs) -> Outcome {
         ends_with_reader: false,
         gathers_evidence: true,
     };
-    privilege::require()?;
-    let stop = Stop::on_signal()?;
+    let signals = Held::new()?;
+    let attached = Attached::new(&live.plan)?;
+    let stop = signals.stop();
     let options = Options {
         path: args.output.clone(),
         level: args.level,
@@ -73,21 +76,20 @@ pub fn command(args: &RecordArgs) -> Outcome {
         rotate_every: args.rotate_every,
         keep: args.keep.and_then(|keep| usize::try_from(keep).ok()),
     };
-    let mut recorder = Recorder::create(&options, meta(&live.rules))?;
-    let mut shown = Line::new(&args.output, recorder.standing());
-    let ran = live::run(&live, stop, &mut shown, Some(&mut recorder), || {
-        ready(args.ready_file.as_deref())
-    });
+    let mut recorder = Recorder::create(&options, meta(&live.rules, attached.began))?;
+    let mut status = Line::new(&args.output, recorder.standing());
+    let ready = || ready(args.ready_file.as_deref());
+    let ran = live::run(&live, attached, stop, &mut status, Some(&mut recorder), ready);
     let progress = recorder.finish();
-    shown.bar.finish_and_clear();
+    status.bar.finish_and_clear();
     let summary = ran?;
     say(&format!(
         "tcpwatch: recorded {} and {} in {}: {} in {}; {} lost",
-        count(shown.transitions, "transition"),
-        count(shown.findings, "finding"),
+        count(status.transitions, "transition"),
+        count(status.findings, "finding"),
         summary.duration,
         bytes(progress.bytes),
-        args.output.display(),
+        shown(&args.output),
         summary.lost
     ));
     tell_missing(&progress);
@@ -95,9 +97,12 @@ pub fn command(args: &RecordArgs) -> Outcome {
 }
 
 /// A recording beside a run that shows something else.
-pub(super) fn beside(path: Option<&Path>, live: &Live) -> Result<Option<Recorder>> {
+pub(super) fn beside(
+    path: Option<&Path>,
+    live: &Live,
+    attached: &Attached,
+) -> Result<Option<Recorder>> {
     let Some(path) = path else { return Ok(None) };
-    privilege::require()?;
     let options = Options {
         path: path.to_owned(),
         level: pack::LEVEL,
@@ -105,7 +110,7 @@ pub(super) fn beside(path: Option<&Path>, live: &Live) -> Result<Option<Recorder
         rotate_every: None,
         keep: None,
     };
-    Recorder::create(&options, meta(&live.rules)).map(Some)
+    Recorder::create(&options, meta(&live.rules, attached.began)).map(Some)
 }
 
 /// Ends it.
@@ -121,7 +126,7 @@ fn tell_missing(progress: &Progress) {
     }
 }
 
-fn meta(rules: &Rules) -> Meta {
+fn meta(rules: &Rules, began: ClockMark) -> Meta {
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -133,7 +138,7 @@ fn meta(rules: &Rules) -> Meta {
         kernel: text(uname.release()),
         machine: text(uname.machine()),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
-        clock: clock::mark().into(),
+        clock: began.into(),
         rules: RecordedRules::from(rules),
     }
 }
@@ -164,7 +169,7 @@ impl Line {
             bar.set_style(style);
         }
         bar.enable_steady_tick(TICK);
-        let name = path.display().to_string();
+        let name = shown(path);
         Self { bar, standing, transitions: 0, findings: 0, lost: 0, name }
     }
 }

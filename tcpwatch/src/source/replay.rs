@@ -7,9 +7,10 @@ mod notes;
 mod pace;
 mod player;
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use anyhow::{Result, bail};
+use rustix::thread::CapabilitySet;
 
 pub use self::{
     notes::{Bar, Notes, OnStderr},
@@ -21,6 +22,7 @@ use crate::{
     config,
     core::pipeline::Rules,
     exit::Exit,
+    kernel::{processes, shed},
     output::{self, Destination},
     sink::text,
     stop::Stop,
@@ -45,9 +47,19 @@ pub struct Play<'a> {
     pub notes: &'a mut dyn Notes,
 }
 
+/// Opens recordings, gives up every privilege but these, and only then reads what is in them.
+pub fn recordings(files: &[PathBuf], kept: CapabilitySet) -> Result<Vec<Recording>> {
+    processes::allow_many_files();
+    let opened = recording::open_all(files)?;
+    shed::all_but(kept)?;
+    opened.recordings()
+}
+
 /// `tcpwatch replay`.
 pub fn command(args: &ReplayArgs) -> Outcome {
-    let recordings = recording::recordings(&args.trace.files)?;
+    let next_file =
+        if args.follow { CapabilitySet::DAC_READ_SEARCH } else { CapabilitySet::empty() };
+    let recordings = recordings(&args.trace.files, next_file)?;
     if args.follow && recordings.len() > 1 {
         bail!("-f follows one recording, and these are {}", recordings.len());
     }

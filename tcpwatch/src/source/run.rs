@@ -13,12 +13,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::live::{self, Live};
+use super::{
+    attached::Attached,
+    live::{self, Live},
+};
 use crate::{
     Outcome,
     cli::RunArgs,
     config,
-    core::{filter::Filter, pipeline::Rules, tape::Tape},
+    core::{comm::shown, filter::Filter, pipeline::Rules, tape::Tape},
     exit::Exit,
     kernel::{load::Plan, processes},
     output::{self, Destination},
@@ -33,21 +36,26 @@ pub fn command(args: &RunArgs) -> Outcome {
     if !processes::sees_all_pids() {
         bail!(processes::PidError::Namespace);
     }
+    let live = live(args)?;
+    let (program, arguments) = args.command.split_first().context("no command")?;
+    // Before any thread starts, so that all of them leave the signals to the forwarder.
+    let forwarder = Forwarder::take_over()?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let launcher = forwarder.launcher(command);
+    let attached = Attached::new(&live.plan)?;
     let destination = match &args.output_file {
         Some(path) => Destination::create(path)?,
         None => Destination::Stderr,
     };
-    let live = live(args)?;
-    // Before any thread starts, so that all of them leave the signals to the forwarder.
-    let forwarder = Forwarder::take_over()?;
     let stop = Stop::when_told();
     let alarm = stop.alarm();
     let (tell, told) = channel();
     let mut sink = output::sink(&args.output, destination)?;
-    let mut recorder = super::record::beside(args.record.as_deref(), &live)?;
+    let mut recorder = super::record::beside(args.record.as_deref(), &live, &attached)?;
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
-    let watched = live::run(&live, stop, sink.as_mut(), tape, || {
-        let child = spawn(args, &forwarder)?;
+    let watched = live::run(&live, attached, stop, sink.as_mut(), tape, || {
+        let child = launcher.launch().with_context(|| format!("start {}", shown(program)))?;
         // Not before, as the command would inherit it: each descendant takes a descriptor here.
         processes::allow_many_files();
         forwarder.forward_to(child.id())?;
@@ -86,13 +94,6 @@ fn live(args: &RunArgs) -> Result<Live> {
         ends_with_reader: false,
         gathers_evidence: false,
     })
-}
-
-fn spawn(args: &RunArgs, forwarder: &Forwarder) -> Result<Child> {
-    let (program, arguments) = args.command.split_first().context("no command")?;
-    forwarder
-        .spawn(Command::new(program).args(arguments))
-        .with_context(|| format!("start {}", program.display()))
 }
 
 /// Tells the command's exit code when it has ended, and ends the run.

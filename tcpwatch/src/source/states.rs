@@ -26,7 +26,7 @@ use crate::{
     exit::Exit,
     kernel::{
         load::{self, Plan},
-        privilege,
+        privilege, shed,
     },
 };
 
@@ -55,9 +55,10 @@ pub fn command(args: &StatesArgs) -> Outcome {
         follow_from: None,
     };
     let mut seen = Vec::new();
-    load::look(&plan)?
-        .run_with_time_wait(|look| seen.push(look))
-        .context("look at all open sockets")?;
+    let mut passes = load::look(&plan)?;
+    shed::all_but(shed::LOOKING)?;
+    passes.run_with_time_wait(|look| seen.push(look)).context("look at all open sockets")?;
+    shed::all()?;
     let rows = count(&seen, &filter, args.by);
     if args.json {
         json(&rows)?;

@@ -1,19 +1,25 @@
 //! `tcpwatch [flags]`: shows what happens while it happens.
 
-use std::{io, path::Path};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 
-use super::live::{self, Live};
+use super::{
+    attached::Attached,
+    live::{self, Live},
+};
 use crate::{
     Outcome,
     cli::LiveArgs,
     config,
-    core::tape::Tape,
+    core::{comm::shown, tape::Tape},
     exit::Exit,
     output::{self, Destination},
     sink::text,
-    stop::Stop,
+    stop::Held,
 };
 
 /// `tcpwatch [flags]`.
@@ -27,11 +33,14 @@ pub fn command(args: &LiveArgs) -> Outcome {
         gathers_evidence: false,
     };
     // Before the kernel program, so that an early ^C still ends in a summary.
-    let stop = Stop::on_signal()?;
+    let signals = Held::new()?;
+    let attached = Attached::new(&live.plan)?;
+    let stop = signals.stop();
     let mut sink = output::sink(&args.output, Destination::Stdout)?;
-    let mut recorder = super::record::beside(args.record.as_deref(), &live)?;
+    let mut recorder = super::record::beside(args.record.as_deref(), &live, &attached)?;
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
-    let summary = live::run(&live, stop, sink.as_mut(), tape, || ready(args.ready_file.as_deref()));
+    let ready = || ready(args.ready_file.as_deref());
+    let summary = live::run(&live, attached, stop, sink.as_mut(), tape, ready);
     super::record::finish_beside(recorder);
     let summary = summary?;
     if args.output.csv {
@@ -44,5 +53,6 @@ pub fn command(args: &LiveArgs) -> Outcome {
 /// Says that everything is attached.
 pub(super) fn ready(file: Option<&Path>) -> Result<()> {
     let Some(path) = file else { return Ok(()) };
-    std::fs::write(path, "ready\n").with_context(|| format!("create {}", path.display()))
+    let written = output::create(path)?.write_all(b"ready\n");
+    written.with_context(|| format!("write {}", shown(path)))
 }

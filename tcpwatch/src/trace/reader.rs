@@ -3,7 +3,7 @@
 //! Damage is told, with its position, and passed over; the end of a file that is still being written
 //! is told from one that was closed.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
+use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, sync::Arc};
 
 use super::{
     TraceError,
@@ -56,7 +56,7 @@ pub enum Next {
 
 /// Reads a file's blocks in their order.
 pub struct Reader {
-    file: File,
+    file: Arc<File>,
     position: u64,
     unpacker: Unpacker,
     stored: Vec<u8>,
@@ -72,7 +72,11 @@ pub struct Reader {
 impl Reader {
     /// Opens a file and reads what it says of itself.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        let file = File::open(path)?;
+        Self::new(Arc::new(File::open(path)?))
+    }
+
+    /// The same with one that is open.
+    pub fn new(file: Arc<File>) -> Result<Self, TraceError> {
         let mut first = [0; FILE_HEADER_LEN];
         let len = read_at(&file, &mut first, 0)?;
         if len == 0 {

@@ -26,10 +26,12 @@ use super::{
 };
 use crate::{
     core::{
+        comm::shown,
         input::{Input, Scope},
         tape::{Due, Tape},
         time::{ClockMark, Nanos, Timestamp},
     },
+    denied,
     kernel::clock,
 };
 
@@ -141,7 +143,8 @@ impl Recorder {
         let rotates = options.rotate_size.is_some() || options.rotate_every.is_some();
         let series = rotates.then(|| Series::new(&options.path, options.keep)).transpose();
         let series = series
-            .with_context(|| format!("look into the directory of {}", options.path.display()))?;
+            .map_err(|error| denied::explain(error, &options.path))
+            .with_context(|| format!("look into the directory of {}", shown(&options.path)))?;
         let shared = Arc::new(Shared::default());
         let mut files = Files {
             path: options.path.clone(),
@@ -305,7 +308,7 @@ impl Files {
             let exists = error.kind() == io::ErrorKind::AlreadyExists;
             let hint =
                 if exists { "; a recording is never overwritten, choose another name" } else { "" };
-            anyhow!("create {}: {error}{hint}", path.display())
+            anyhow!("create {}: {}{hint}", shown(&path), denied::explain(error, &path))
         })?;
         self.shared.closed_bytes.store(self.shared.bytes.load(Relaxed), Relaxed);
         self.shared.bytes.fetch_add(writer.bytes(), Relaxed);
@@ -363,7 +366,7 @@ impl Files {
         if written.is_err() {
             self.shared.miss(sealed.header.transitions.get().into());
         }
-        let path = writer.path().display().to_string();
+        let path = shown(writer.path());
         let written = written.with_context(|| format!("write {path}"));
         let first = written.is_ok() && std::mem::take(&mut self.empty);
         self.note(written);
@@ -374,7 +377,7 @@ impl Files {
 
     fn close(&mut self, before: u64, continued: bool) {
         if let Some(writer) = self.writer.take() {
-            let path = writer.path().display().to_string();
+            let path = shown(writer.path());
             let closed = writer.close(before, continued);
             self.note(closed.with_context(|| format!("end {path}")));
         }

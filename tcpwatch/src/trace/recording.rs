@@ -8,9 +8,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use jiff::{Timestamp as Wall, civil, tz::TimeZone};
 
-use super::{index::Entry, meta::Meta, reader::Reader};
+use super::{file::TraceFile, index::Entry, meta::Meta, reader::Reader};
 use crate::{
-    core::time::{Nanos, Timestamp},
+    core::{
+        comm,
+        time::{Nanos, Timestamp},
+    },
+    denied,
     exit::say,
 };
 
@@ -33,7 +37,7 @@ pub struct Recording {
     /// What the first file says of itself.
     pub meta: Meta,
     /// Its files, the oldest first.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<TraceFile>,
 }
 
 /// A part of a recording, as wall times; `None` is its beginning or end.
@@ -45,24 +49,61 @@ pub struct Range {
     pub to: Option<u64>,
 }
 
-/// Sorts files into recordings: by host and boot, then by time.
-pub fn recordings(paths: &[PathBuf]) -> Result<Vec<Recording>> {
+/// Files that were opened, of which nothing was read.
+pub struct Opened {
+    /// With each, whether it was named itself.
+    files: Vec<(TraceFile, bool)>,
+}
+
+/// Opens files, and the trace files in directories.
+pub fn open_all(paths: &[PathBuf]) -> Result<Opened> {
     let mut files = Vec::new();
-    for (path, named) in &expand(paths)? {
-        match open(path) {
-            Ok(reader) => files.push((reader.meta().cloned().unwrap_or_default(), path.clone())),
-            // One bad file is no reason to keep a directory back.
-            Err(error) if !named => say(&format!("tcpwatch: {error:#}; it is left out")),
-            Err(error) => return Err(error),
+    for (path, named) in expand(paths)? {
+        if let Some(file) = unless_bad(TraceFile::open(&path), named)? {
+            files.push((file, named));
         }
     }
+    Ok(Opened { files })
+}
+
+/// One bad file is no reason to keep a directory back.
+fn unless_bad<T>(result: Result<T>, named: bool) -> Result<Option<T>> {
+    match result {
+        Ok(good) => Ok(Some(good)),
+        Err(error) if !named => {
+            say(&format!("tcpwatch: {error:#}; it is left out"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens files and sorts them into recordings.
+pub fn recordings(paths: &[PathBuf]) -> Result<Vec<Recording>> {
+    open_all(paths)?.recordings()
+}
+
+impl Opened {
+    /// Sorts them into recordings: by host and boot, then by time.
+    pub fn recordings(self) -> Result<Vec<Recording>> {
+        let mut files = Vec::new();
+        for (file, named) in self.files {
+            if let Some(reader) = unless_bad(file.read(), named)? {
+                files.push((reader.meta().cloned().unwrap_or_default(), file));
+            }
+        }
+        sort(files)
+    }
+}
+
+fn sort(mut files: Vec<(Meta, TraceFile)>) -> Result<Vec<Recording>> {
     files.sort_by(|(a, _), (b, _)| {
         let key = |meta: &Meta| (meta.host.clone(), meta.recording.clone());
         key(a).cmp(&key(b)).then(a.sequence.cmp(&b.sequence))
     });
     let mut recordings: Vec<Recording> = Vec::new();
     let mut sequence = None;
-    for (meta, path) in files {
+    for (meta, file) in files {
         let number = meta.sequence;
         match recordings.last_mut() {
             // One that says nothing of itself belongs to none.
@@ -70,13 +111,13 @@ pub fn recordings(paths: &[PathBuf]) -> Result<Vec<Recording>> {
                 if let (Some(same), true) = (last.files.last(), sequence == Some(meta.sequence)) {
                     bail!(
                         "{} and {} are the same file of one recording",
-                        same.display(),
-                        path.display()
+                        comm::shown(same.path()),
+                        comm::shown(file.path())
                     );
                 }
-                last.files.push(path);
+                last.files.push(file);
             }
-            _ => recordings.push(Recording { meta, files: vec![path] }),
+            _ => recordings.push(Recording { meta, files: vec![file] }),
         }
         sequence = Some(number);
     }
@@ -92,7 +133,8 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<(PathBuf, bool)>> {
             files.push((path.clone(), true));
             continue;
         }
-        let entries = fs::read_dir(path).with_context(|| format!("read {}", path.display()))?;
+        let entries = fs::read_dir(path).map_err(|error| denied::explain(error, path));
+        let entries = entries.with_context(|| format!("read {}", comm::shown(path)))?;
         let there = files.len();
         for entry in entries {
             let path = entry?.path();
@@ -101,7 +143,7 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<(PathBuf, bool)>> {
             }
         }
         if files.len() == there {
-            bail!("there is no trace file (*.tcpw) in {}", path.display());
+            bail!("there is no trace file (*.tcpw) in {}", comm::shown(path));
         }
     }
     Ok(files)
@@ -109,7 +151,7 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<(PathBuf, bool)>> {
 
 /// Opens a trace file; the message says which.
 pub fn open(path: &Path) -> Result<Reader> {
-    Reader::open(path).with_context(|| format!("read {}", path.display()))
+    TraceFile::open(path)?.read()
 }
 
 impl Recording {
@@ -152,27 +194,27 @@ impl Recording {
     /// Wall times of its first and its last input.
     pub fn span(&self) -> Result<(u64, u64)> {
         let (mut start, mut end) = (u64::MAX, 0);
-        for path in &self.files {
-            for entry in open(path)?.entries()? {
+        for file in &self.files {
+            for entry in file.read()?.entries()? {
                 let (first, last) = entry.wall_ns();
                 start = start.min(first);
                 end = end.max(last);
             }
         }
         if end == 0 {
-            bail!("{} holds no inputs yet", self.files[0].display());
+            bail!("{} holds no inputs yet", comm::shown(self.files[0].path()));
         }
         Ok((start, end))
     }
 
     /// Where to begin to read so that what was before a moment is known.
     pub fn place(&self, from_ns: u64) -> Result<Place> {
-        for (file, path) in self.files.iter().enumerate().rev() {
-            let entries = open(path)?.entries()?;
+        for (number, file) in self.files.iter().enumerate().rev() {
+            let entries = file.read()?.entries()?;
             let found =
                 entries.iter().rev().find(|entry| entry.snapshot && entry.wall_ns().0 <= from_ns);
             if let Some(entry) = found {
-                return Ok(Place { file, block: Some(*entry) });
+                return Ok(Place { file: number, block: Some(*entry) });
             }
         }
         Ok(Place::default())

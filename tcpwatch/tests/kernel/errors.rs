@@ -1,21 +1,18 @@
-//! What tcpwatch says when it may not, cannot, or nobody listens.
+//! What tcpwatch says when it cannot, or nobody listens.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    os::unix::fs::PermissionsExt as _,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use crate::{
     Test,
-    peers::{Kind, listen, pair, read_to_end},
+    peers::{Kind, listen, pair},
     watch::Watch,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        Test::new("without_privilege_the_error_names_the_capabilities", unprivileged),
-        Test::new("cap_bpf_and_cap_perfmon_are_enough", two_capabilities),
         Test::new("a_closed_pipe_ends_quietly", closed_pipe),
         Test::new("a_gone_reader_is_noticed_without_output", gone_reader),
         Test::new("it_can_be_stopped_while_nobody_reads", blocked),
@@ -24,46 +21,6 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("the_demo_finds_its_three_leaks", demo),
         Test::new("doctor_says_that_it_works", doctor),
     ]
-}
-
-/// Runs a copy of tcpwatch that anybody can execute as nobody, with these capabilities.
-fn as_nobody(capabilities: &str, flags: &[&str]) -> Output {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let program = dir.path().join("tcpwatch");
-    std::fs::copy(env!("CARGO_BIN_EXE_tcpwatch"), &program).unwrap();
-    let sets = format!("--inh-caps=-all{capabilities}");
-    let ambient = format!("--ambient-caps=-all{capabilities}");
-    Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", &sets, &ambient])
-        .arg(&program)
-        .args(flags)
-        .output()
-        .expect("setpriv (util-linux) is needed")
-}
-
-fn unprivileged() {
-    let output = as_nobody("", &["-d", "1"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    for word in ["CAP_BPF", "CAP_PERFMON", "sudo", "setcap cap_bpf,cap_perfmon+ep"] {
-        assert!(said.contains(word), "{word} is missing in: {said}");
-    }
-    let output = as_nobody(",+bpf", &["-d", "1"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("missing CAP_PERFMON (to"), "{said}");
-}
-
-fn two_capabilities() {
-    let listener = listen(Kind::V4);
-    let (client, mut server) = pair(Kind::V4, &listener);
-    drop(client);
-    read_to_end(&mut server);
-    let output = as_nobody(",+bpf,+perfmon", &["-q", "-j", "--linger", "100ms", "-d", "1s"]);
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let us = format!("\"holders\":[{{\"pid\":{}", std::process::id());
-    assert!(text.contains(&us), "{text}");
 }
 
 fn closed_pipe() {

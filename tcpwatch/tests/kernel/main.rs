@@ -13,6 +13,7 @@ mod leaks;
 mod odd;
 mod owners;
 mod peers;
+mod privileges;
 mod real;
 mod record;
 mod run;
@@ -35,6 +36,7 @@ fn main() {
         findings::tests(),
         owners::tests(),
         errors::tests(),
+        privileges::tests(),
         leaks::tests(),
         cost::tests(),
         real::tests(),

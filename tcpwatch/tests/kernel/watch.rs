@@ -67,14 +67,29 @@ impl Watch {
         watch
     }
 
+    /// The same in another network namespace.
+    pub(crate) fn start_elsewhere(flags: &[&str]) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", env!("CARGO_BIN_EXE_tcpwatch")]).args(flags);
+        let watch =
+            Self::spawn_command(command.args(["--ready-file", "/dev/stderr"]), Stdio::piped());
+        watch.said("ready");
+        watch
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn spawn_unattached(flags: &[&str], stdout: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
+        Self::spawn_command(command.args(flags), stdout)
+    }
+
+    fn spawn_command(command: &mut Command, stdout: Stdio) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let out = child.stdout.take().map_or_else(|| channel().1, lines);
         let err = lines(child.stderr.take().unwrap());
         Self { child, out, err, lines: Vec::new() }

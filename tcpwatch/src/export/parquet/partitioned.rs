@@ -21,6 +21,7 @@ use crate::{
         record::{Record, Sink},
         time::{ClockMark, Timestamp},
     },
+    denied,
     export::{late, newfile::NewFile},
     trace::meta::Meta,
 };
@@ -55,7 +56,7 @@ impl PartitionedSink {
             host => percent_encoded(host),
         };
         let directory = directory.join(format!("host={host}"));
-        fs::create_dir_all(&directory)?;
+        create_directory(&directory)?;
         Ok(Self {
             directory,
             meta: meta.clone(),
@@ -83,7 +84,7 @@ impl PartitionedSink {
             complete(oldest, self.lost)?;
         }
         let directory = self.directory.join(format!("date={}", date(day)));
-        fs::create_dir_all(&directory)?;
+        create_directory(&directory)?;
         self.begun += 1;
         let recording = percent_encoded(&self.meta.recording);
         let name = format!("part-{recording}-{}-{}.parquet", self.meta.sequence, self.begun);
@@ -113,6 +114,10 @@ impl Sink for PartitionedSink {
             None => Ok(()),
         }
     }
+}
+
+fn create_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|error| denied::explain(error, path))
 }
 
 fn complete(file: ParquetFile<NewFile>, lost: u64) -> io::Result<()> {

@@ -31,8 +31,7 @@ impl Bar {
     /// For these recordings.
     pub fn new(recordings: &[Recording]) -> Self {
         let files = recordings.iter().flat_map(|recording| &recording.files);
-        let bytes =
-            files.filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.len()).sum();
+        let bytes = files.filter_map(|file| file.len().ok()).sum();
         let bar = if io::stderr().is_terminal() {
             ProgressBar::new(bytes)
         } else {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     core::{
+        comm::shown,
         input::{Input, Scope},
         pipeline::Pipeline,
         record::{Census, Record, Sink, Summary},
@@ -24,8 +25,9 @@ use crate::{
     trace::{
         block::BlockHeader,
         decode::Decoder,
+        file::TraceFile,
         reader::{Damage, Next, Reader},
-        recording::{self, Place, Recording},
+        recording::{Place, Recording},
         series::Series,
     },
 };
@@ -155,20 +157,20 @@ impl Player<'_, '_> {
         self.before = (at_start && recording.meta.sequence == 1).then_some(0);
         let mut files = recording.files.clone();
         let (mut number, mut go) = (first, Go::On);
-        while let Some(path) = files.get(number).cloned() {
-            let mut reader = recording::open(&path)?;
-            self.begin_file(&reader, &path);
+        while let Some(file) = files.get(number).cloned() {
+            let (mut reader, path) = (file.read()?, file.path());
+            self.begin_file(&reader, path);
             if let Some(entry) = block.filter(|_| number == first) {
                 reader.go_to(&entry);
             }
-            go = self.file(&mut reader, &path)?;
+            go = self.file(&mut reader, path)?;
             if go == Go::Stop {
                 break;
             }
             number += 1;
             if self.play.follow && number == files.len() {
-                match self.await_next(&path)? {
-                    Some(next) => files.push(next),
+                match self.await_next(path)? {
+                    Some(next) => files.push(TraceFile::open(&next)?),
                     None => break,
                 }
             }
@@ -205,14 +207,14 @@ impl Player<'_, '_> {
         let Some(meta) = reader.meta() else {
             return self.say(&format!(
                 "{}: what the file says of itself cannot be read: findings are told after 30s, and filters of the recording run are not known",
-                path.display()
+                shown(path)
             ));
         };
         let expected = self.last_file.map_or(meta.sequence, |(number, _)| number + 1);
         if meta.sequence > expected {
             self.say(&format!(
                 "{}: file {} of the recording; those from {expected} on are missing",
-                path.display(),
+                shown(path),
                 meta.sequence
             ));
         }
@@ -241,7 +243,7 @@ impl Player<'_, '_> {
                 }
                 Next::Pending { .. } if self.play.follow => {
                     if reader.file_len()? < reader.position() {
-                        bail!("{}: the file has become shorter", path.display());
+                        bail!("{}: the file has become shorter", shown(path));
                     }
                     if self.rest(LOOK_AGAIN)? == Go::Stop {
                         return Ok(Go::Stop);
@@ -264,7 +266,7 @@ impl Player<'_, '_> {
         if len > position {
             self.say(&format!(
                 "{}: bytes {position} to {len} follow its end and are left out; files that were put together must be given one by one",
-                path.display()
+                shown(path)
             ));
         }
         Ok(())
@@ -272,7 +274,7 @@ impl Player<'_, '_> {
 
     /// The file was closed before, and nothing follows; or it was not, and something may be missing.
     fn unclosed(&mut self, reader: &Reader, torn: u64, path: &Path) {
-        let (path, at) = (path.display(), reader.position());
+        let (path, at) = (shown(path), reader.position());
         if torn > 0 {
             self.say(&format!("{path}: the file ends within a block, at byte {at}: what was recorded last is missing"));
         } else {
@@ -284,7 +286,7 @@ impl Player<'_, '_> {
         let Damage { from, to, why, .. } = damage;
         self.say(&format!(
             "{}: bytes {from} to {to} are damaged ({why}) and are left out",
-            path.display()
+            shown(path)
         ));
         self.gap = true;
         if let (Some(before), Some(header)) = (self.before, damage.header) {
@@ -333,10 +335,7 @@ impl Player<'_, '_> {
         match result {
             Ok(go) => go,
             Err(error) => {
-                self.say(&format!(
-                    "{}: {error}; the rest of its block is left out",
-                    path.display()
-                ));
+                self.say(&format!("{}: {error}; the rest of its block is left out", shown(path)));
                 self.gap = true;
                 Ok(Go::On)
             }
