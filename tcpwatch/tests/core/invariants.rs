@@ -1,6 +1,9 @@
 //! Rules of the architecture that the compiler does not check.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The core must not touch the outside world.
 const FORBIDDEN: [&str; 8] = [
@@ -14,17 +17,42 @@ const FORBIDDEN: [&str; 8] = [
     "println!",
 ];
 
+/// Source files below a directory.
+fn sources(directory: &str) -> Vec<PathBuf> {
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)];
+    let mut files = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
 #[test]
 fn the_core_is_pure() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
-    let mut files = 0;
-    for entry in fs::read_dir(source).unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
+    let files = sources("src/core");
+    for path in &files {
+        let text = fs::read_to_string(path).unwrap();
         for word in FORBIDDEN {
-            assert!(!text.contains(word), "{} uses {word}", path.display());
+            assert!(!text.contains(word), "{path:?} uses {word}");
         }
-        files += 1;
     }
-    assert!(files > 10, "only {files} files were looked at");
+    assert!(files.len() > 10, "only {} files were looked at", files.len());
+}
+
+/// A name may hold escape sequences: `comm::shown` shows it without.
+#[test]
+fn names_of_files_are_escaped() {
+    let files = sources("src");
+    for path in &files {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(!text.contains(".display()"), "{path:?} shows a name as it is");
+    }
+    assert!(files.len() > 100, "only {} files were looked at", files.len());
 }
