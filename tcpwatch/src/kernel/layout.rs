@@ -4,6 +4,14 @@ use tcpwatch_common::{FIELD_COUNT, FIELDS, Field, FieldSpec, MISSING, Need};
 
 use super::btf::Btf;
 
+/// Fields that newer kernels, and updates of older ones, have elsewhere: a timer got a field of its own,
+/// and another took its old place.
+const MOVED: [(Field, &str, &str); 3] = [
+    (Field::KeepaliveArmed, "inet_connection_sock", "icsk_keepalive_timer.entry.pprev"),
+    (Field::KeepaliveExpires, "inet_connection_sock", "icsk_keepalive_timer.expires"),
+    (Field::TimerExpires, "sock", "tcp_retransmit_timer.expires"),
+];
+
 /// Under this lockdown a program that calls `bpf_probe_read_kernel` is refused
 /// (`kernel/trace/bpf_trace.c`). The wait queue needs the call, and the inode before 6.18.
 fn lockdown_forbids_probe_reads() -> bool {
@@ -15,6 +23,8 @@ fn lockdown_forbids_probe_reads() -> bool {
 pub struct Layout {
     /// The table for the kernel program.
     pub offsets: [u32; FIELD_COUNT],
+    /// Where they were looked for.
+    specs: [FieldSpec; FIELD_COUNT],
 }
 
 impl Layout {
@@ -22,12 +32,19 @@ impl Layout {
     /// would yield garbage.
     pub fn find(btf: &Btf) -> Self {
         let structs = btf.structs(FIELDS.iter().map(|spec| spec.structure));
-        let offsets = FIELDS.map(|spec| {
+        let mut specs = FIELDS;
+        for (field, structure, path) in MOVED {
+            if btf.member_of(&structs[structure], path).is_some() {
+                let spec = &mut specs[field as usize];
+                *spec = FieldSpec { structure, path, ..*spec };
+            }
+        }
+        let offsets = specs.map(|spec| {
             btf.member_of(&structs[spec.structure], spec.path)
                 .filter(|member| member.size == spec.size)
                 .map_or(MISSING, |member| member.offset)
         });
-        let mut layout = Self { offsets };
+        let mut layout = Self { offsets, specs };
         if lockdown_forbids_probe_reads() {
             for field in [Field::SocketInode, Field::WaitQueue] {
                 layout.offsets[field as usize] = MISSING;
@@ -37,12 +54,12 @@ impl Layout {
     }
 
     /// Each field with its offset.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static FieldSpec, Option<u32>)> {
-        FIELDS.iter().zip(self.offsets).map(|(spec, at)| (spec, (at != MISSING).then_some(at)))
+    pub fn fields(&self) -> impl Iterator<Item = (&FieldSpec, Option<u32>)> {
+        self.specs.iter().zip(self.offsets).map(|(spec, at)| (spec, (at != MISSING).then_some(at)))
     }
 
     /// Fields without which tcpwatch cannot work, and which this kernel lacks.
-    pub fn missing(&self) -> Vec<&'static FieldSpec> {
+    pub fn missing(&self) -> Vec<&FieldSpec> {
         self.fields()
             .filter(|(spec, at)| at.is_none() && spec.need == Need::Required)
             .map(|(spec, _)| spec)

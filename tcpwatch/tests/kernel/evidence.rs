@@ -110,6 +110,11 @@ fn blocked_writer() {
     assert_eq!((&waiters["blocked"], &waiters["blocked_pid"]), (&json!(1), &json!(program.pid())));
     assert!(finding["unsent"].as_u64().unwrap() > 0);
     assert!(finding["summary"].as_str().unwrap().contains("thread is blocked"), "{finding:#}");
+    let output = Command::new("ss").args(["-Htno", "state", "close-wait"]).output().unwrap();
+    let theirs = String::from_utf8(output.stdout).unwrap();
+    let timer = &finding["evidence"]["tcp"]["timer"];
+    let kind = timer["kind"].as_str().unwrap_or_else(|| panic!("no timer, but {theirs}"));
+    assert!(theirs.contains(&format!("timer:({kind},")), "{timer}: {theirs}");
     program.kill();
 }
 
