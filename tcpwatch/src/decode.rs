@@ -21,7 +21,6 @@ use crate::core::{
     waiters::Waiters,
 };
 
-const NS: u64 = 1_000_000_000;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
@@ -74,11 +73,10 @@ pub fn observation_len(bytes: &[u8]) -> Option<usize> {
     Some(size_of::<RawObserved>() + more)
 }
 
-/// Decodes one iterator record.
-pub fn observation(bytes: &[u8]) -> Result<Observation, DecodeError> {
+/// Decodes one iterator record; its times are in jiffies, and a jiffy is as long as this.
+pub fn observation(bytes: &[u8], jiffy: Nanos) -> Result<Observation, DecodeError> {
     let (fixed, more) = bytes.split_at(bytes.len().min(size_of::<RawObserved>()));
     let raw: RawObserved = read(fixed)?;
-    let jiffy = hz(raw.jiffies, raw.at_ns).map(|hz| Nanos(NS / hz));
     let details = if raw.bits & look::HAS_DETAILS == 0 {
         None
     } else {
@@ -92,7 +90,7 @@ pub fn observation(bytes: &[u8]) -> Result<Observation, DecodeError> {
         holder: process(raw.holder_pid, raw.holder_comm)
             .map(|process| Holder { process, fd: raw.holder_fd }),
         queue: (raw.queue_len, raw.queue_limit),
-        activity: activity(&raw),
+        activity: activity(&raw, jiffy),
         waiters: waiters(&raw),
         send_window: (raw.socket.flags & flag::TCP_INFO != 0).then_some(raw.send_window),
         details,
@@ -119,36 +117,15 @@ fn waiters(raw: &RawObserved) -> Option<Waiters> {
     })
 }
 
-fn activity(raw: &RawObserved) -> Option<Activity> {
-    let hz = hz(raw.jiffies, raw.at_ns).filter(|_| raw.bits & look::HAS_AGES != 0)?;
-    let span = |jiffies: u32| Nanos(u64::from(jiffies) * (NS / hz));
-    Some(Activity {
+fn activity(raw: &RawObserved, jiffy: Nanos) -> Option<Activity> {
+    let span = |jiffies: u32| Nanos(u64::from(jiffies).saturating_mul(jiffy.0));
+    (raw.bits & look::HAS_AGES != 0).then(|| Activity {
         ack_received: span(raw.since_ack_received),
         data_received: span(raw.since_data_received),
         data_sent: span(raw.since_data_sent),
         keepalive: raw.bits & look::KEEPALIVE != 0,
         quiet_since_fin: raw.bits & look::QUIET_SINCE_FIN != 0,
     })
-}
-
-/// Jiffies per second. The kernel does not say, but `jiffies_64` starts 300 s before 2^32
-/// (`include/linux/jiffies.h`: `INITIAL_JIFFIES`) and runs with the monotonic clock, so only the
-/// right value makes the two agree. Around an uptime of 300 s all do; then it is not known.
-fn hz(jiffies: u64, mono_ns: u64) -> Option<u64> {
-    const CHOICES: [u64; 4] = [100, 250, 300, 1000];
-    const START_SECONDS: i64 = 300;
-    const CLOSE_MS: u64 = 2_500;
-    let uptime_ms = i64::try_from(mono_ns / 1_000_000).ok()?;
-    let agrees = |hz: u64| {
-        let jiffies = i64::try_from(jiffies).ok()?;
-        let hz = i64::try_from(hz).ok()?;
-        let since_boot = jiffies.checked_sub((1 << 32) - START_SECONDS * hz)?;
-        let ms = since_boot.checked_mul(1000)? / hz;
-        (ms.abs_diff(uptime_ms) < CLOSE_MS).then_some(())
-    };
-    let mut fitting = CHOICES.into_iter().filter(|&hz| agrees(hz).is_some());
-    let hz = fitting.next()?;
-    fitting.next().is_none().then_some(hz)
 }
 
 fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<T, DecodeError> {
@@ -240,6 +217,8 @@ mod tests {
 
     use super::*;
 
+    const JIFFY: Nanos = Nanos(4_000_000);
+
     fn raw() -> RawTransition {
         let mut raw = RawTransition::new_zeroed();
         (raw.old, raw.new) = (1, 8);
@@ -270,16 +249,6 @@ mod tests {
     }
 
     #[test]
-    fn jiffies_say_how_long_they_are() {
-        for (hz, uptime) in [(100, 10u64), (250, 4603), (300, 90_000), (1000, 7_776_000)] {
-            let jiffies = (1u64 << 32) - 300 * hz + uptime * hz;
-            assert_eq!(super::hz(jiffies, uptime * NS + 300_000_000), Some(hz));
-        }
-        assert_eq!(super::hz(1 << 32, 300 * NS), None, "every length fits");
-        assert_eq!(super::hz(17, 4 * NS), None, "none fits");
-    }
-
-    #[test]
     fn nonsense_is_an_error() {
         let mut bad = raw();
         bad.new = 99;
@@ -294,7 +263,7 @@ mod tests {
         #[test]
         fn any_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..260)) {
             let _ = transition(&bytes);
-            let _ = observation(&bytes);
+            let _ = observation(&bytes, JIFFY);
         }
 
         #[test]
@@ -302,7 +271,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), size_of::<RawObserved>())
         ) {
             let _ = transition(&bytes[..size_of::<RawTransition>()]);
-            let _ = observation(&bytes);
+            let _ = observation(&bytes, JIFFY);
         }
     }
 }

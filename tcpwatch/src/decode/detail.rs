@@ -46,16 +46,11 @@ const PLAIN: [(Field, &str); 21] = [
 struct Words<'a> {
     bytes: &'a [u8],
     jiffies: u64,
-    /// Length of a jiffy, where it is known.
-    jiffy: Option<Nanos>,
+    jiffy: Nanos,
 }
 
-/// Decodes them; `jiffies` is the time of the look.
-pub(super) fn details(
-    bytes: &[u8],
-    jiffies: u64,
-    jiffy: Option<Nanos>,
-) -> Result<TcpDetails, DecodeError> {
+/// Decodes them; `jiffies` is the time of the look, and `jiffy` how long one is.
+pub(super) fn details(bytes: &[u8], jiffies: u64, jiffy: Nanos) -> Result<TcpDetails, DecodeError> {
     if bytes.len() != DETAILS_LEN {
         return Err(DecodeError::Length { got: bytes.len(), expected: DETAILS_LEN });
     }
@@ -64,7 +59,7 @@ pub(super) fn details(
     let set = |value: &u64| *value < NEVER_SET;
     numbers.extend([
         ("ssthresh", words.get(Field::Ssthresh).filter(set)),
-        ("rto_ms", words.span(words.get(Field::Rto)).map(|span| span.0 / 1_000_000)),
+        ("rto_ms", words.get(Field::Rto).map(|jiffies| words.span(jiffies).0 / 1_000_000)),
         // Kept times four and times eight (net/ipv4/tcp.c: tcp_get_info).
         ("rttvar_us", words.get(Field::RttVar).map(|value| value >> 2)),
         ("rcv_rtt_us", words.get(Field::RcvRtt).map(|value| value >> 3)),
@@ -85,8 +80,8 @@ impl Words<'_> {
         self.at(DETAILS.iter().position(|&listed| listed == field)?)
     }
 
-    fn span(&self, jiffies: Option<u64>) -> Option<Nanos> {
-        Some(Nanos(jiffies?.saturating_mul(self.jiffy?.0)))
+    fn span(&self, jiffies: u64) -> Nanos {
+        Nanos(jiffies.saturating_mul(self.jiffy.0))
     }
 
     /// The timer that runs, as the kernel tells `ss` (`net/ipv4/inet_diag.c`: `inet_sk_diag_fill`).
@@ -104,6 +99,6 @@ impl Words<'_> {
         let left = self.get(expires)?.wrapping_sub(self.jiffies);
         // One that is late has a negative time left.
         let left = if left > u64::MAX / 2 { 0 } else { left };
-        Some(Timer { kind, expires_in: self.span(Some(left))?, retries: self.get(retries)? })
+        Some(Timer { kind, expires_in: self.span(left), retries: self.get(retries)? })
     }
 }

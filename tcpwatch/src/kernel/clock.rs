@@ -1,6 +1,6 @@
 //! The only place that reads clocks.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
 use crate::core::time::{ClockMark, Nanos, Timestamp};
 
@@ -9,8 +9,17 @@ const NS: u64 = 1_000_000_000;
 const TRIES: u32 = 3;
 
 fn read(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
+    nanos(clock_gettime(clock))
+}
+
+fn nanos(time: Timespec) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * NS + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// How long a jiffy is. That is how coarse the coarse clocks are (`kernel/time/posix-timers.c`:
+/// `posix_get_coarse_res`); nothing else tells it to a program without privilege.
+pub fn jiffy() -> Nanos {
+    Nanos(nanos(clock_getres(ClockId::MonotonicCoarse)))
 }
 
 /// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it.

@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tcpwatch_common::{MOST_QUEUED, PassSetting};
 
-use super::{load::Later, sys};
+use super::{clock, load::Later, sys};
 use crate::{
     core::{
         input::{Observation, Scope},
@@ -222,6 +222,7 @@ fn read(link: &OwnedFd, mut take: impl FnMut(Observation)) -> io::Result<()> {
     let mut file = sys::start_iterator(link)?;
     let mut buffer = vec![0; BUFFER];
     let mut filled = 0;
+    let jiffy = clock::jiffy();
     loop {
         match file.read(&mut buffer[filled..]) {
             Ok(0) => return Ok(()),
@@ -235,7 +236,7 @@ fn read(link: &OwnedFd, mut take: impl FnMut(Observation)) -> io::Result<()> {
         while let Some(len) = decode::observation_len(&buffer[whole..filled])
             && let Some(record) = buffer[whole..filled].get(..len)
         {
-            take(decode::observation(record).map_err(io::Error::other)?);
+            take(decode::observation(record, jiffy).map_err(io::Error::other)?);
             whole += len;
         }
         buffer.copy_within(whole..filled, 0);
