@@ -189,6 +189,7 @@ fn serve_once(listener: &std::net::TcpListener) -> TcpStream {
 const CARELESS: &str = "
 import socket
 connection = socket.create_connection(('127.0.0.1', int(input())))
+print('connected')
 try:
     connection.recv(1)
 except ConnectionResetError:
@@ -199,7 +200,8 @@ input()
 pub(super) fn read_the_reset() {
     let listener = listen(Kind::V4);
     let mut client = Program::start_with(PYTHON, CARELESS);
-    client.order(&listener.local_addr().unwrap().port().to_string());
+    let port = listener.local_addr().unwrap().port();
+    assert_eq!(client.tell(&port.to_string()), "connected");
     reset(listener.accept().unwrap().0);
     assert_eq!(client.answer(), "reset");
     let findings = leaks();
