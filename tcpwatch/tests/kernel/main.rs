@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod accept;
 mod cost;
 mod errors;
 mod evidence;
@@ -35,6 +36,7 @@ fn main() {
         transitions::tests(),
         findings::tests(),
         owners::tests(),
+        accept::tests(),
         errors::tests(),
         privileges::tests(),
         leaks::tests(),
@@ -48,7 +50,7 @@ fn main() {
     .into_iter()
     .flatten()
     .map(|test| {
-        let missing = test.needs.into_iter().find(|need| !need.is_met());
+        let missing = test.needs.into_iter().find(|need| allowed && !need.is_met());
         Trial::test(test.name, move || run(test.body))
             .with_ignored_flag(!allowed || missing.is_some() || !(test.possible)())
             .with_kind(missing.map_or_else(String::new, |need| format!("needs {need}")))
@@ -81,6 +83,12 @@ impl Test {
         self
     }
 
+    /// The same for something that not every kernel allows.
+    fn needs_kernel(mut self, what: &'static str, allows: fn() -> bool) -> Self {
+        self.needs.push(Need::Kernel(what, allows));
+        self
+    }
+
     /// The same for a module of Debian's Python.
     fn needs_module(mut self, module: &'static str) -> Self {
         self.needs.push(Need::Module(module));
@@ -90,6 +98,7 @@ impl Test {
 
 /// What a test needs of the machine.
 enum Need {
+    Kernel(&'static str, fn() -> bool),
     Program(&'static str),
     Module(&'static str),
 }
@@ -97,6 +106,7 @@ enum Need {
 impl Need {
     fn is_met(&self) -> bool {
         let mut command = match self {
+            Self::Kernel(_, allows) => return allows(),
             Self::Program(program) => {
                 let mut command = Command::new("sh");
                 command.args(["-c", "command -v \"$0\"", program]);
@@ -116,6 +126,7 @@ impl Need {
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Kernel(what, _) => write!(f, "{what}"),
             Self::Program(program) => write!(f, "{program}"),
             Self::Module(module) => write!(f, "{} with {module}", real::PYTHON),
         }
