@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cli::{FilterArgs, LiveArgs, SocketArgs},
-    core::{filter::Filter, pipeline::Rules},
+    core::{comm::shown, filter::Filter, pipeline::Rules},
     kernel::{load::Plan, processes},
     trace::recording::Moment,
 };
@@ -145,7 +145,8 @@ pub fn narrow(filter: &mut Filter, args: &FilterArgs) -> Result<()> {
     let inodes = sockets.netns.iter().map(|text| {
         text.parse().with_context(|| {
             format!(
-                "in a recording a network namespace is known by its inode, and '{text}' is none"
+                "in a recording a network namespace is known by its inode, and '{}' is none",
+                shown(text)
             )
         })
     });
@@ -189,12 +190,12 @@ fn netns(text: &str) -> Result<u32> {
     }
     let path = if text.contains('/') { text.to_owned() } else { format!("/run/netns/{text}") };
     let inode = fs::metadata(&path)
-        .with_context(|| format!("no network namespace '{text}': give an inode, a path such as /proc/PID/ns/net, or a name in /run/netns"))?
+        .with_context(|| format!("no network namespace '{}': give an inode, a path such as /proc/PID/ns/net, or a name in /run/netns", shown(text)))?
         .ino();
     u32::try_from(inode)
         .ok()
         .filter(|_| path_is_namespace(&path))
-        .with_context(|| format!("'{path}' is a file, but not a network namespace"))
+        .with_context(|| format!("'{}' is a file, but not a network namespace", shown(&path)))
 }
 
 /// Namespaces live on nsfs; anything else would match no socket, silently.

@@ -2,6 +2,8 @@
 
 use std::{io, process::ExitCode};
 
+use crate::core::comm::tame;
+
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -43,5 +45,10 @@ pub fn report(error: &anyhow::Error) -> Exit {
 /// Writes a line to standard error and does not mind if nobody reads it.
 pub fn say(line: &str) {
     use io::Write as _;
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", harmless(line));
+}
+
+/// What others chose in it is escaped already, unless somebody forgot.
+pub fn harmless(lines: &str) -> String {
+    lines.split('\n').map(tame).collect::<Vec<_>>().join("\n")
 }

@@ -27,12 +27,13 @@ pub mod source;
 pub mod stop;
 pub mod trace;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser as _;
 
 use crate::{
     cli::{Cli, Command},
+    core::comm,
     exit::Exit,
 };
 
@@ -41,10 +42,11 @@ pub fn run() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
         .format(|out, record| {
             use std::io::Write as _;
-            writeln!(out, "tcpwatch: {}: {}", record.level().as_str().to_lowercase(), record.args())
+            let level = record.level().as_str().to_lowercase();
+            writeln!(out, "tcpwatch: {level}: {}", exit::harmless(&record.args().to_string()))
         })
         .init();
-    let cli = Cli::parse();
+    let cli = parse();
     let result = match cli.command {
         None => source::watch::command(&cli.live),
         Some(Command::Leaks(args)) => source::look::command(&args),
@@ -64,6 +66,21 @@ pub fn run() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => exit::report(&error).into(),
     }
+}
+
+/// What was typed; what is wrong with it is told without escape sequences that are in it.
+fn parse() -> Cli {
+    let typed: Vec<_> = std::env::args_os().collect();
+    Cli::try_parse_from(&typed).unwrap_or_else(|error| {
+        let is_harmless =
+            |text: &OsString| text.to_str().is_some_and(|text| comm::tame(text) == text);
+        let told = if typed.iter().all(is_harmless) {
+            error
+        } else {
+            Cli::try_parse_from(typed.iter().map(comm::shown)).err().unwrap_or(error)
+        };
+        told.exit()
+    })
 }
 
 /// What every verb returns.

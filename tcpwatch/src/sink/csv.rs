@@ -3,6 +3,10 @@
 //! Both kinds share the columns; what does not apply is empty. `type` is `transition` or
 //! `finding`; a finding's state is in `new`. Losses and the summary have no row: they go to
 //! standard error.
+//!
+//! A spreadsheet takes text that begins with `=`, `+`, `-` or `@` for a formula, and runs it. Where a
+//! process's name may stand first (`owner_comm`, `by_comm`, `summary`), such a character is escaped as
+//! any other that does harm: `\x3dcmd` is the name `=cmd`.
 
 use std::io::{self, Write};
 
@@ -12,7 +16,7 @@ use crate::core::{
     finding::{Finding, Verdict},
     input::Transition,
     record::{Record, Sink},
-    socket::{Role, Socket},
+    socket::{Process, Role, Socket},
     time::{ClockMark, Timestamp},
 };
 
@@ -99,6 +103,20 @@ fn optional<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
+/// Text that may begin with what somebody else chose.
+fn plain(text: &str) -> String {
+    match text.chars().next() {
+        Some(first @ ('=' | '+' | '-' | '@')) => {
+            format!("\\x{:02x}{}", u32::from(first), &text[1..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn name(process: Process) -> String {
+    plain(&process.comm.to_string())
+}
+
 fn identity(kind: &str, clock: &ClockMark, at: Timestamp, s: &Socket) -> Vec<String> {
     let owner = s.owner;
     vec![
@@ -115,7 +133,7 @@ fn identity(kind: &str, clock: &ClockMark, at: Timestamp, s: &Socket) -> Vec<Str
         s.remote.ip().to_string(),
         s.remote.port().to_string(),
         optional(owner.map(|owner| owner.process.pid)),
-        optional(owner.map(|owner| owner.process.comm)),
+        optional(owner.map(|owner| name(owner.process))),
         optional(owner.map(|owner| owner.how.word())),
         s.uid.to_string(),
         optional(s.cgroup),
@@ -132,7 +150,7 @@ fn transition(t: &Transition) -> Vec<String> {
         optional(t.in_state().map(|span| span.0)),
         optional(t.lifetime().map(|span| span.0)),
         optional(t.actor.map(|actor| actor.pid)),
-        optional(t.actor.map(|actor| actor.comm)),
+        optional(t.actor.map(name)),
     ];
     row.resize(HEADER.len() - 20, String::new());
     row
@@ -146,7 +164,7 @@ fn finding(f: &Finding) -> Vec<String> {
         String::new(),
         String::new(),
         optional(by.map(|by| by.pid)),
-        optional(by.map(|by| by.comm)),
+        optional(by.map(name)),
         optional(f.verdict.map(Verdict::word)),
         f.status.word().to_owned(),
         f.linger.0.to_string(),
@@ -157,6 +175,6 @@ fn finding(f: &Finding) -> Vec<String> {
             .collect::<Vec<_>>()
             .join(" "),
         optional(f.ending.map(|ending| ending.cause.word())),
-        advice::summary(f),
+        plain(&advice::summary(f)),
     ]
 }

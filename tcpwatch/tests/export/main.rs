@@ -5,6 +5,8 @@
 mod any;
 mod consumers;
 mod figures;
+mod harmless;
+mod hostile;
 #[path = "../core/notation.rs"]
 mod notation;
 mod parquet;

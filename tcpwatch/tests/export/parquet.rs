@@ -32,6 +32,19 @@ fn rows(file: impl ChunkReader + 'static) -> Vec<Row> {
     rows.map(|row| row.unwrap().into_columns().into_iter().collect()).collect()
 }
 
+/// Every text in a file, what it says of itself included.
+pub(crate) fn texts(file: Bytes) -> Vec<String> {
+    let reader = SerializedFileReader::new(file.clone()).unwrap();
+    let about = reader.metadata().file_metadata().key_value_metadata().unwrap();
+    let about: Vec<_> = about.iter().filter_map(|pair| pair.value.clone()).collect();
+    let fields = rows(file).into_iter().flat_map(BTreeMap::into_values);
+    let texts = fields.filter_map(|field| match field {
+        Field::Str(text) => Some(text),
+        _ => None,
+    });
+    texts.chain(about).collect()
+}
+
 fn text(row: &Row, column: &str) -> Option<String> {
     match &row[column] {
         Field::Str(text) => Some(text.clone()),

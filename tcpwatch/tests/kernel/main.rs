@@ -9,7 +9,11 @@ mod accept;
 mod cost;
 mod errors;
 mod evidence;
+mod files;
 mod findings;
+#[path = "../export/harmless.rs"]
+mod harmless;
+mod hostile;
 mod leaks;
 mod odd;
 mod owners;
@@ -39,6 +43,7 @@ fn main() {
         accept::tests(),
         errors::tests(),
         privileges::tests(),
+        files::tests(),
         leaks::tests(),
         cost::tests(),
         real::tests(),
@@ -46,6 +51,7 @@ fn main() {
         run::tests(),
         record::tests(),
         odd::tests(),
+        hostile::tests(),
     ]
     .into_iter()
     .flatten()

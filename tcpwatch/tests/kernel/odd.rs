@@ -32,7 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// The unified hierarchy, and leave to make groups in it.
-fn has_cgroups() -> bool {
+pub(crate) fn has_cgroups() -> bool {
     let probe = cgroups().join(format!("tcpwatch-probe-{}", std::process::id()));
     let made = fs::create_dir(&probe).is_ok();
     let works = probe.join("cgroup.freeze").exists();
@@ -40,10 +40,10 @@ fn has_cgroups() -> bool {
 }
 
 /// A cgroup that goes with the test.
-struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new(name: &str, pid: u32) -> Self {
+    pub(crate) fn new(name: impl AsRef<Path>, pid: u32) -> Self {
         let path = cgroups().join(name);
         fs::create_dir(&path).unwrap();
         let group = Self(path);
@@ -82,7 +82,7 @@ fn container() {
     let mut program = Program::start(LEAK);
     assert_eq!(program.answer(), "ready");
     let id = format!("{:064x}", program.pid());
-    let group = Cgroup::new(&format!("docker-{id}.scope"), program.pid());
+    let group = Cgroup::new(format!("docker-{id}.scope"), program.pid());
     let finding = one(&[]);
     let process = &finding["process"];
     assert_eq!(process["container"], json!({"id": id, "runtime": "docker", "pod_uid": null}));
@@ -94,7 +94,7 @@ fn container() {
 fn frozen() {
     let mut program = Program::start(LEAK);
     assert_eq!(program.answer(), "ready");
-    let group = Cgroup::new(&format!("tcpwatch-frozen-{}", program.pid()), program.pid());
+    let group = Cgroup::new(format!("tcpwatch-frozen-{}", program.pid()), program.pid());
     group.freeze(true);
     let finding = one(&[]);
     group.freeze(false);

@@ -23,8 +23,6 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("a_run_keeps_only_what_evidence_takes", while_it_runs),
         Test::new("a_replay_keeps_nothing", replaying),
         Test::new("run_gives_its_command_what_the_caller_had", command),
-        Test::new("what_the_user_names_is_opened_without_privileges", outputs),
-        Test::new("recordings_are_opened_before_privileges_are_given_up", inputs),
         Test::new("without_privilege_the_error_names_the_capabilities", none),
         Test::new("cap_bpf_and_cap_perfmon_are_enough", two),
         Test::new("cap_sys_ptrace_tells_what_threads_wait_in", ptrace),
@@ -72,13 +70,13 @@ fn has_only(kept: &str, pid: u32) {
 }
 
 /// A place that anybody may look into, with a copy of tcpwatch in it that anybody may run.
-struct Place {
-    dir: tempfile::TempDir,
-    program: PathBuf,
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) program: PathBuf,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let program = dir.path().join("tcpwatch");
@@ -87,7 +85,7 @@ impl Place {
     }
 
     /// A directory that is somebody else's.
-    fn of_another(&self) -> PathBuf {
+    pub(crate) fn of_another(&self) -> PathBuf {
         let path = self.dir.path().join("theirs");
         fs::create_dir(&path).unwrap();
         chown(&path, Some(65534), Some(65534)).unwrap();
@@ -95,7 +93,7 @@ impl Place {
     }
 
     /// Runs something as nobody, with these capabilities.
-    fn as_nobody(capabilities: &str, program: &Path, flags: &[&str]) -> Output {
+    pub(crate) fn as_nobody(capabilities: &str, program: &Path, flags: &[&str]) -> Output {
         let sets = format!("--inh-caps=-all{capabilities}");
         let ambient = format!("--ambient-caps=-all{capabilities}");
         Command::new("setpriv")
@@ -107,11 +105,7 @@ impl Place {
     }
 }
 
-fn tcpwatch(flags: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tcpwatch")).args(flags).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -204,64 +198,6 @@ fn command() {
     };
     let (direct, through) = (of(&limited(&status)), of(&limited(&run)));
     assert_eq!((&direct["NoNewPrivs"][..], &through), ("1", &direct), "with a bounding set");
-}
-
-/// Root's own right to write everywhere is gone by the time an output is opened.
-fn outputs() {
-    let place = Place::new();
-    let theirs = place.of_another();
-    let output = theirs.join("output");
-    let name = output.to_str().unwrap();
-    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/shop.tcpw");
-    let outputs: [&[&str]; 8] = [
-        &["record", "-o", name, "-d", "100ms"],
-        &["-q", "--record", name, "-d", "100ms"],
-        &["-q", "--ready-file", name, "-d", "100ms"],
-        &["run", "-o", name, "--", "true"],
-        &["run", "--record", name, "--", "true"],
-        &["export", trace, "--to", "csv", "-o", name],
-        &["export", trace, "--to", "parquet", "-o", name],
-        &["export", trace, "--to", "parquet", "--partition", "-o", name],
-    ];
-    for flags in outputs {
-        let done = tcpwatch(flags);
-        let said = said(&done);
-        assert_eq!(done.status.code(), Some(2), "{flags:?}: {said}");
-        assert!(said.contains("user 65534 owns") && said.contains(name), "{flags:?}: {said}");
-        assert!(!output.exists(), "{flags:?}");
-    }
-    // A file that is there is not touched either.
-    fs::write(&output, "before").unwrap();
-    chown(&output, Some(65534), Some(65534)).unwrap();
-    fs::set_permissions(&output, fs::Permissions::from_mode(0o644)).unwrap();
-    let done = tcpwatch(&["run", "-o", name, "--", "true"]);
-    assert_eq!((done.status.code(), fs::read(&output).unwrap()), (Some(2), b"before".to_vec()));
-}
-
-/// Root reads what it may, wherever that is: files are opened first.
-fn inputs() {
-    let place = Place::new();
-    let theirs = place.of_another();
-    let (a, b) = (theirs.join("a.tcpw"), theirs.join("b.tcpw"));
-    for path in [&a, &b] {
-        fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/shop.tcpw"), path).unwrap();
-        chown(path, Some(65534), Some(65534)).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o700)).unwrap();
-    let [a, b] = [&a, &b].map(|path| path.to_str().unwrap());
-    for flags in [
-        &["replay", "--from", "+1s", a][..],
-        &["report", a],
-        &["diff", a, b],
-        &["info", a, b],
-        &["export", "--to", "jsonl", "-o", "-", a],
-    ] {
-        let done = tcpwatch(flags);
-        assert!(done.status.success() && !done.stdout.is_empty(), "{flags:?}: {}", said(&done));
-    }
-    let done = Place::as_nobody("", &place.program, &["info", a]);
-    assert!(done.status.success(), "{}", said(&done));
 }
 
 fn none() {

@@ -163,13 +163,6 @@ impl Watch {
         let status = self.child.wait().unwrap();
         Done { lines: std::mem::take(&mut self.lines), stderr, status }
     }
-
-    /// Everything it printed as text, after its own end.
-    pub(crate) fn text(self) -> (Vec<u8>, String) {
-        let Ok(lines) = drain(&self.out) else { panic!("tcpwatch does not end") };
-        let stderr = drain(&self.err).unwrap_or_default().join("\n");
-        (lines.join("\n").into_bytes(), stderr)
-    }
 }
 
 impl Drop for Watch {
