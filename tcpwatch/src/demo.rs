@@ -70,11 +70,11 @@ pub fn command(args: &DemoArgs) -> Outcome {
     };
     let signals = Held::new()?;
     let attached = Attached::new(&live.plan)?;
-    let stop = signals.stop();
+    let mut stop = signals.stop();
     let output = OutputArgs { json: args.json, ..OutputArgs::default() };
     let mut sink = output::sink(&output, Destination::Stdout)?;
     let input = server.input.take();
-    live::run(&live, attached, stop, sink.as_mut(), None, || {
+    live::run(&live, attached, &mut stop, sink.as_mut(), None, || {
         thread::spawn(move || {
             if let Err(error) = clients(addr) {
                 say(&format!("tcpwatch: the demo's clients failed: {error}"));

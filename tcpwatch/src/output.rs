@@ -1,8 +1,10 @@
 //! The output: which sink, where to, in which style, and whether anyone still reads.
 
+mod outlet;
+
 use std::{
     fs::File,
-    io::{self, BufWriter, IsTerminal as _},
+    io::{self, BufWriter, IsTerminal as _, Write},
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::Path,
 };
@@ -14,6 +16,7 @@ use rustix::{
     termios::tcgetwinsize,
 };
 
+pub use self::outlet::{Inlet, Outlet};
 use crate::{
     cli::OutputArgs,
     core::{comm::shown, record::Sink},
@@ -64,14 +67,24 @@ pub fn create(path: &Path) -> Result<File> {
 pub fn sink(args: &OutputArgs, to: Destination) -> Result<Box<dyn Sink>> {
     let file = to.into_file().context("open the output")?;
     let style = style(args, &file);
-    let out = BufWriter::with_capacity(BUFFER, file);
-    Ok(if args.json {
+    Ok(formatted(args, style, BufWriter::with_capacity(BUFFER, file)))
+}
+
+/// The same for a live run, which does not wait for whoever reads.
+pub fn outlet(args: &OutputArgs, to: Destination) -> Result<Outlet> {
+    let file = to.into_file().context("open the output")?;
+    let style = style(args, &file);
+    Ok(Outlet::new(file, |out| formatted(args, style, out)))
+}
+
+fn formatted(args: &OutputArgs, style: Style, out: impl Write + 'static) -> Box<dyn Sink> {
+    if args.json {
         Box::new(JsonSink::new(out))
     } else if args.csv {
         Box::new(CsvSink::new(out))
     } else {
         Box::new(TextSink::new(out, style))
-    })
+    }
 }
 
 fn style(args: &OutputArgs, out: &File) -> Style {

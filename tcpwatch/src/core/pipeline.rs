@@ -17,7 +17,7 @@ use super::{
     lingering::Context,
     listeners::Listeners,
     names::Names,
-    record::{Census, Lost, Record, Sink, Summary},
+    record::{Census, Lost, Place, Record, Sink, Summary},
     settle::Settler,
     socket::{How, Socket, SocketId},
     state::State,
@@ -127,12 +127,12 @@ impl<'a> Pipeline<'a> {
                     self.pass_ended(started, scope)?;
                 }
             }
-            Input::Lost { at, count } => self.lost(at, count)?,
+            Input::Lost { at, count } => self.lost(at, count, Place::Ring)?,
             Input::Gap { at, count } => {
                 // What a pass saw is not all, and a process may have ended.
                 self.pass = None;
                 self.listeners.doubt();
-                self.lost(at, count)?;
+                self.lost(at, count, Place::Recording)?;
             }
             Input::Running { pid, .. } => self.listeners.running(pid),
             Input::Exited { at, pid } => {
@@ -267,11 +267,11 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn lost(&mut self, at: Timestamp, count: u64) -> io::Result<()> {
+    fn lost(&mut self, at: Timestamp, count: u64, place: Place) -> io::Result<()> {
         self.totals.lost = self.totals.lost.saturating_add(count);
         (self.lost_since_pass, self.lost_in_pass) = (true, true);
         self.table.lost(at);
-        let lost = Lost { at, count, total: self.totals.lost };
+        let lost = Lost { at, count, total: self.totals.lost, place };
         self.sink.record(&self.clock, &Record::Lost(lost))
     }
 

@@ -20,21 +20,45 @@ pub enum Record<'a> {
     Finding(&'a Finding),
     /// Findings that have something in common, so far.
     Culprit(&'a Culprit),
-    /// Transitions were lost.
+    /// Transitions are missing here.
     Lost(Lost),
     /// The last record of a run.
     Summary(&'a Summary),
 }
 
-/// Transitions that never reached us.
+/// Transitions that are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
     /// When we learnt of it.
     pub at: Timestamp,
     /// How many more; 0 if part of a recording is missing and it is not known.
     pub count: u64,
-    /// How many in all.
+    /// How many in all: those of the output apart from all others.
     pub total: u64,
+    /// Where they were lost.
+    pub place: Place,
+}
+
+/// Where transitions were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Between the kernel and us: nobody has seen them.
+    Ring,
+    /// Part of a recording is missing.
+    Recording,
+    /// Nobody took them: they were seen, and a recording has them, but they were not shown.
+    Output,
+}
+
+impl Place {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Recording => "recording",
+            Self::Output => "output",
+        }
+    }
 }
 
 /// How many sockets there are at one moment, as far as they were seen.
@@ -81,6 +105,8 @@ pub struct Summary {
     pub owners: BTreeMap<Option<Process>, u64>,
     /// Transitions lost.
     pub lost: u64,
+    /// Transitions that were to be shown, but nobody took them.
+    pub unshown: u64,
     /// Transitions shown whose socket's path has a gap.
     pub uncertain: u64,
     /// Sockets not tracked because the table was full.

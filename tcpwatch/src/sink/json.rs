@@ -38,17 +38,19 @@
 //!   - `process` (who holds the socket, or the listener): `cgroup_path`, `container` (`id`,
 //!     `runtime`, `pod_uid`), `fds` in use and `fd_limit`, `stopped`, `frozen`, `threads` (`count`, `state`,
 //!     `wait`: the kernel function), `threads_unseen`.
-//! - `lost`: `count` more transitions never reached us, `total` so far; 0 if part of a recording is
-//!   missing and nobody knows how many that were. A transition or finding with
-//!   `uncertain` is of a socket some of whose transitions were lost: its path has a gap, its times
-//!   are still the kernel's.
+//! - `lost`: `count` more transitions are missing here, `total` so far; 0 if part of a recording is
+//!   missing and nobody knows how many that were. `where` they were lost: in the `ring` between the
+//!   kernel and us, in the `recording`, or at the `output`, as nobody read it; the last have a `total`
+//!   of their own. A transition or finding with `uncertain` is of a socket some of whose transitions
+//!   were lost before they reached us: its path has a gap, its times are still the kernel's.
 //! - `culprit`: open findings that share owner, verdict, role and `end` (the remote end of clients,
 //!   the local end of servers): `count`, `share` of all, `oldest_ns`, `p50_ns`, `p99_ns`,
 //!   `at_least`, `growth_per_minute` (`null` unless it grows), `fds` in use and `fd_limit` of the
 //!   process, `reaches_limit_in_ns`, `example` (the oldest's `socket`) and its `summary`. Live, when a
 //!   group reaches ten, when it has doubled, while it grows once a minute, and at the end.
 //! - `summary`: the last line. `entered` and `now` are counts per state, `verdicts` per verdict,
-//!   `owners` a list of `pid`, `comm` and `findings`.
+//!   `owners` a list of `pid`, `comm` and `findings`. `lost` is without the `unshown`, which are among
+//!   the `transitions` but were not shown, as nobody read the output.
 
 mod finding;
 
@@ -227,12 +229,19 @@ struct LostLine {
     mono_ns: u64,
     count: u64,
     total: u64,
+    r#where: &'static str,
 }
 
 impl LostLine {
     fn new(clock: &ClockMark, lost: &Lost) -> Self {
-        let ts = rfc3339(clock, lost.at);
-        Self { r#type: "lost", ts, mono_ns: lost.at.0, count: lost.count, total: lost.total }
+        Self {
+            r#type: "lost",
+            ts: rfc3339(clock, lost.at),
+            mono_ns: lost.at.0,
+            count: lost.count,
+            total: lost.total,
+            r#where: lost.place.word(),
+        }
     }
 }
 
@@ -254,6 +263,7 @@ struct SummaryLine {
     undecided: u64,
     owners: Vec<OwnerCount>,
     lost: u64,
+    unshown: u64,
     uncertain: u64,
     evicted: u64,
     unclaimed: u64,
@@ -311,6 +321,7 @@ impl SummaryLine {
                 })
                 .collect(),
             lost: summary.lost,
+            unshown: summary.unshown,
             uncertain: summary.uncertain,
             evicted: summary.evicted,
             unclaimed: summary.unclaimed,

@@ -15,7 +15,7 @@ use crate::core::{
     evidence,
     finding::{Finding, Status},
     input::Transition,
-    record::{Lost, Record, Sink, Summary},
+    record::{Lost, Place, Record, Sink, Summary},
     socket::{Protocol, Socket},
     state::State,
     time::{ClockMark, Nanos, Timestamp},
@@ -219,9 +219,17 @@ impl<W: Write> TextSink<W> {
     }
 
     fn lost(&mut self, lost: &Lost) -> io::Result<()> {
-        let line = match lost.count {
-            0 => "-- something is missing here, it is not known how much --".to_owned(),
-            count => format!("-- {count} transitions lost here ({} in all) --", lost.total),
+        let (count, total) = (lost.count, lost.total);
+        let line = match lost.place {
+            _ if count == 0 => {
+                "-- something is missing here, it is not known how much --".to_owned()
+            }
+            Place::Output => format!(
+                "-- {count} transitions not shown here, as nobody read the output ({total} in all) --"
+            ),
+            Place::Ring | Place::Recording => {
+                format!("-- {count} transitions lost here ({total} in all) --")
+            }
         };
         let line = self.paint("1;31", &line);
         writeln!(self.out, "{line}")
@@ -339,6 +347,9 @@ pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
     for (owner, count) in &s.owners {
         let owner = owner.map_or_else(|| "nobody known".to_owned(), |process| process.to_string());
         writeln!(out, "  {}: {owner}", advice::count(*count, "finding"))?;
+    }
+    if s.unshown > 0 {
+        writeln!(out, "  {} transitions were not shown, as nobody read the output", s.unshown)?;
     }
     if s.unclaimed > 0 {
         writeln!(out, "  {} transitions could not wait for their owner to be found", s.unclaimed)?;

@@ -72,7 +72,7 @@ pub struct Live {
 pub fn run<'a>(
     live: &Live,
     attached: Attached,
-    stop: Stop,
+    stop: &mut Stop,
     sink: &'a mut dyn Sink,
     tape: Option<&'a mut dyn Tape>,
     ready: impl FnOnce() -> Result<()>,
@@ -84,7 +84,7 @@ pub fn run<'a>(
 pub fn run_metered<'a>(
     live: &Live,
     attached: Attached,
-    mut stop: Stop,
+    stop: &mut Stop,
     sink: &'a mut dyn Sink,
     tape: Option<&'a mut dyn Tape>,
     meter: Option<Arc<Meter>>,
@@ -98,7 +98,7 @@ pub fn run_metered<'a>(
         if let Some(duration) = live.duration {
             stop.after(duration);
         }
-        watcher.watch(&mut stop).await?;
+        watcher.watch(stop).await?;
         watcher.finish()
     })
 }

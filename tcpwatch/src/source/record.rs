@@ -68,7 +68,7 @@ pub fn command(args: &RecordArgs) -> Outcome {
     };
     let signals = Held::new()?;
     let attached = Attached::new(&live.plan)?;
-    let stop = signals.stop();
+    let mut stop = signals.stop();
     let options = Options {
         path: args.output.clone(),
         level: args.level,
@@ -79,7 +79,7 @@ pub fn command(args: &RecordArgs) -> Outcome {
     let mut recorder = Recorder::create(&options, meta(&live.rules, attached.began))?;
     let mut status = Line::new(&args.output, recorder.standing());
     let ready = || ready(args.ready_file.as_deref());
-    let ran = live::run(&live, attached, stop, &mut status, Some(&mut recorder), ready);
+    let ran = live::run(&live, attached, &mut stop, &mut status, Some(&mut recorder), ready);
     let progress = recorder.finish();
     status.bar.finish_and_clear();
     let summary = ran?;

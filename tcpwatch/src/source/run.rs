@@ -48,13 +48,13 @@ pub fn command(args: &RunArgs) -> Outcome {
         Some(path) => Destination::create(path)?,
         None => Destination::Stderr,
     };
-    let stop = Stop::when_told();
+    let mut stop = Stop::when_told();
     let alarm = stop.alarm();
     let (tell, told) = channel();
-    let mut sink = output::sink(&args.output, destination)?;
+    let mut outlet = output::outlet(&args.output, destination)?;
     let mut recorder = super::record::beside(args.record.as_deref(), &live, &attached)?;
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
-    let watched = live::run(&live, attached, stop, sink.as_mut(), tape, || {
+    let watched = live::run(&live, attached, &mut stop, &mut outlet, tape, || {
         let child = launcher.launch().with_context(|| format!("start {}", shown(program)))?;
         // Not before, as the command would inherit it: each descendant takes a descriptor here.
         processes::allow_many_files();
@@ -66,6 +66,7 @@ pub fn command(args: &RunArgs) -> Outcome {
     // The command goes on even if the watching has failed.
     let status = told.recv().ok();
     let summary = watched?;
+    outlet.finish()?;
     let code = status.context("the command's end was not seen")?;
     let leaks = args.fail_on_leak && summary.leaks() > 0;
     Ok(if leaks && code == 0 { Exit::Findings } else { Exit::Command(code) })

@@ -35,14 +35,15 @@ pub fn command(args: &LiveArgs) -> Outcome {
     // Before the kernel program, so that an early ^C still ends in a summary.
     let signals = Held::new()?;
     let attached = Attached::new(&live.plan)?;
-    let stop = signals.stop();
-    let mut sink = output::sink(&args.output, Destination::Stdout)?;
+    let mut stop = signals.stop();
+    let mut outlet = output::outlet(&args.output, Destination::Stdout)?;
     let mut recorder = super::record::beside(args.record.as_deref(), &live, &attached)?;
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
     let ready = || ready(args.ready_file.as_deref());
-    let summary = live::run(&live, attached, stop, sink.as_mut(), tape, ready);
+    let watched = live::run(&live, attached, &mut stop, &mut outlet, tape, ready);
     super::record::finish_beside(recorder);
-    let summary = summary?;
+    let mut summary = watched?;
+    summary.unshown = outlet.finish()?;
     if args.output.csv {
         let _ = text::write_summary(&mut io::stderr().lock(), &summary);
     }

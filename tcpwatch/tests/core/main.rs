@@ -8,6 +8,7 @@ mod growth;
 mod invariants;
 mod losses;
 mod notation;
+mod outlet;
 mod properties;
 mod report;
 mod scenarios;

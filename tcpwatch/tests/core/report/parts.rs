@@ -5,7 +5,7 @@ use tcpwatch::{
         comm::Comm,
         finding::{Evidence, Finding, Status, Verdict},
         input::Input,
-        record::{Lost, Record, Sink, Summary},
+        record::{Lost, Place, Record, Sink, Summary},
         socket::{How, Owner, Process, SocketId},
         state::State,
         time::{Nanos, Timestamp},
@@ -211,7 +211,7 @@ fn with_gaps(counts: &[u64]) -> Report {
     let mut collector = Collector::new(Nanos::SECOND);
     collector.begin(seconds(0));
     for (number, &count) in (1..).zip(counts) {
-        let lost = Lost { at: seconds(number), count, total: u64::MAX };
+        let lost = Lost { at: seconds(number), count, total: u64::MAX, place: Place::Ring };
         take(&mut collector, &Record::Lost(lost));
     }
     finish(&mut collector, 0, 60, 0)
