@@ -3,12 +3,13 @@
 #![expect(clippy::doc_markdown, reason = "these are help texts, which show backticks as they are")]
 
 mod recordings;
+mod top;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::styling};
 
-pub use self::recordings::*;
+pub use self::{recordings::*, top::*};
 use crate::{config, core::state::State};
 
 const EXAMPLES: &str = "\
@@ -19,6 +20,7 @@ Examples:
   sudo tcpwatch -stT > states.csv        CSV, bcc style
   sudo tcpwatch -q -d 60s --fail-on-leak fail if anything leaks within a minute
   sudo tcpwatch leaks                    one look at what lingers now
+  sudo tcpwatch top                      the same on a screen that updates
   sudo tcpwatch run --fail-on-leak -- make test
                                          fail a test suite that leaks
   sudo tcpwatch record -o incident.tcpw  keep everything for later
@@ -51,6 +53,8 @@ pub struct Cli {
 pub enum Command {
     /// One look, then exit: everything that lingers now, grouped by culprit
     Leaks(LeaksArgs),
+    /// A screen that updates: whose connections linger, why, and when that will hurt
+    Top(TopArgs),
     /// Record to a trace file that replays anywhere, without root: a black box
     Record(RecordArgs),
     /// Show a recording as if it happened now, with other thresholds and filters if you like

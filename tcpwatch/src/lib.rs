@@ -25,6 +25,7 @@ pub mod report;
 pub mod sink;
 pub mod source;
 pub mod stop;
+pub mod top;
 pub mod trace;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -50,6 +51,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         None => source::watch::command(&cli.live),
         Some(Command::Leaks(args)) => source::look::command(&args),
+        Some(Command::Top(args)) => top::command(&args),
         Some(Command::Record(args)) => source::record::command(&args),
         Some(Command::Replay(args)) => source::replay::command(&args),
         Some(Command::Report(args)) => report::command::report(&args),

@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use self::page::Page;
+pub(crate) use self::timeline::BLOCKS;
 pub(super) use self::{
     page::{Page as Paper, colour},
     table::{Align, Column, Table},

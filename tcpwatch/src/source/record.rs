@@ -97,7 +97,7 @@ pub fn command(args: &RecordArgs) -> Outcome {
 }
 
 /// A recording beside a run that shows something else.
-pub(super) fn beside(
+pub(crate) fn beside(
     path: Option<&Path>,
     live: &Live,
     attached: &Attached,
@@ -114,7 +114,7 @@ pub(super) fn beside(
 }
 
 /// Ends it.
-pub(super) fn finish_beside(recorder: Option<Recorder>) {
+pub(crate) fn finish_beside(recorder: Option<Recorder>) {
     if let Some(recorder) = recorder {
         tell_missing(&recorder.finish());
     }

@@ -52,7 +52,7 @@ pub fn command(args: &LiveArgs) -> Outcome {
 }
 
 /// Says that everything is attached.
-pub(super) fn ready(file: Option<&Path>) -> Result<()> {
+pub(crate) fn ready(file: Option<&Path>) -> Result<()> {
     let Some(path) = file else { return Ok(()) };
     let written = output::create(path)?.write_all(b"ready\n");
     written.with_context(|| format!("write {}", shown(path)))

@@ -7,7 +7,7 @@ use crate::report::{
 };
 
 /// A block for each eighth; nothing is a space, so the first that happens is seen.
-const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+pub(crate) const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const LABEL: usize = 12;
 /// Columns for a number at the end of a row, on a page that has room for it.
 const NUMBER: usize = 18;

@@ -1,0 +1,317 @@
+//! What one drawing shows: the numbers of the header, and the first rows of what was asked for.
+//!
+//! Its cost is bounded by [`MOST_ROWS`], whatever there is; only a filter has to look at all that it
+//! filters.
+
+use std::sync::Arc;
+
+use super::model::{Group, Model, Open, Path, Seconds};
+use crate::core::{
+    advice,
+    culprits::Key,
+    evidence,
+    finding::Finding,
+    growth::Growth,
+    process::ProcessFacts,
+    socket::SocketId,
+    time::{ClockMark, Nanos, Timestamp},
+};
+
+/// Rows of a list; a filter finds the others.
+pub const MOST_ROWS: usize = 500;
+
+/// Which screen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Culprits.
+    #[default]
+    Culprits,
+    /// The sockets of one.
+    Sockets(Key),
+    /// One socket.
+    Story(SocketId),
+}
+
+/// What to take a snapshot of.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Which screen.
+    pub place: Place,
+    /// Only what has this in it, in small letters.
+    pub filter: String,
+    /// Sockets: the youngest first.
+    pub youngest: bool,
+    /// Culprits: the one to say more of; `None` is the first.
+    pub selected: Option<Key>,
+}
+
+/// A moment of the model.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What is always shown.
+    pub header: Header,
+    /// What the screen shows.
+    pub page: Page,
+}
+
+/// What is always shown.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// When.
+    pub now: Timestamp,
+    /// Places that in wall time.
+    pub clock: ClockMark,
+    /// For how long it has been watched.
+    pub watched: Nanos,
+    /// Transitions per second.
+    pub rate: Option<u64>,
+    /// Sockets tracked.
+    pub tracked: Option<u64>,
+    /// Sockets in `CLOSE_WAIT`,
+    pub close_wait: Option<u64>,
+    /// or where that is not known those that linger.
+    pub lingering: u64,
+    /// The same, by the second.
+    pub recently: Seconds,
+    /// Findings that are open,
+    pub open: usize,
+    /// and that have ended.
+    pub ended: u64,
+    /// Transitions lost, and how long ago that was learnt.
+    pub lost: Option<(u64, Nanos)>,
+}
+
+/// What a screen shows.
+#[derive(Clone, Debug)]
+pub enum Page {
+    /// Culprits.
+    Culprits(List<CulpritRow>),
+    /// The sockets of one.
+    Sockets(Option<CulpritRow>, List<SocketRow>),
+    /// One socket; `None` if nothing is known of it any more.
+    Story(Option<Box<Story>>),
+}
+
+/// The first rows of a list.
+#[derive(Clone, Debug)]
+pub struct List<T> {
+    /// The first [`MOST_ROWS`].
+    pub rows: Vec<T>,
+    /// How many pass the filter.
+    pub matching: usize,
+    /// How many there are.
+    pub total: usize,
+}
+
+/// A culprit.
+#[derive(Clone, Debug)]
+pub struct CulpritRow {
+    /// What its findings share.
+    pub key: Key,
+    /// How many are open.
+    pub count: usize,
+    /// The age of the oldest,
+    pub oldest: Nanos,
+    /// or of one that may be older.
+    pub at_least: bool,
+    /// How fast it grows.
+    pub growth: Option<Growth>,
+    /// When its process runs out of descriptors.
+    pub limit: Option<Nanos>,
+    /// What its process says of itself.
+    pub process: Option<Arc<ProcessFacts>>,
+    /// Of the one that is selected: what to know of its oldest.
+    pub why: Option<Why>,
+}
+
+/// What is known of the oldest finding of a culprit.
+#[derive(Clone, Debug)]
+pub struct Why {
+    /// A sentence.
+    pub summary: String,
+    /// What was seen.
+    pub evidence: String,
+    /// What to do.
+    pub todo: &'static str,
+}
+
+/// A socket of a culprit.
+#[derive(Clone, Debug)]
+pub struct SocketRow {
+    /// Its id.
+    pub id: SocketId,
+    /// For how long it lingers.
+    pub age: Nanos,
+    /// Everything else.
+    pub finding: Arc<Finding>,
+}
+
+/// All there is to say of one socket.
+#[derive(Clone, Debug)]
+pub struct Story {
+    /// As it stands now.
+    pub finding: Finding,
+    /// When it was looked at.
+    pub looked: Timestamp,
+    /// Which states it went through.
+    pub path: Path,
+}
+
+impl Model {
+    /// What to show now.
+    pub fn snapshot(&self, query: &Query) -> Snapshot {
+        let page = match query.place {
+            Place::Culprits => Page::Culprits(self.culprits(query)),
+            Place::Sockets(key) => {
+                let group = self.groups.get(&key);
+                let sockets = group.map(|group| self.sockets(group, query));
+                let none = || List { rows: Vec::new(), matching: 0, total: 0 };
+                Page::Sockets(group.map(|group| self.row(group)), sockets.unwrap_or_else(none))
+            }
+            Place::Story(id) => {
+                Page::Story(self.finding(id).map(|open| Box::new(self.story(open))))
+            }
+        };
+        Snapshot { header: self.header(), page }
+    }
+
+    fn header(&self) -> Header {
+        let census = self.census;
+        Header {
+            now: self.now(),
+            clock: *self.clock(),
+            watched: self.watched(),
+            rate: self.rate(),
+            tracked: census.tracked,
+            close_wait: census.close_wait,
+            lingering: census.lingering,
+            recently: self.close_wait.clone(),
+            open: self.open(),
+            ended: self.ended,
+            lost: self.lost.map(|(total, at)| (total, self.now().since(at))),
+        }
+    }
+
+    /// Every finding of what a snapshot shows the first rows of.
+    pub fn listed(&self, query: &Query) -> Vec<Arc<Finding>> {
+        let finding = |open: &Open| Arc::clone(&open.finding);
+        match query.place {
+            Place::Culprits => {
+                let groups = self.groups.iter().filter(|group| self.matches(group, &query.filter));
+                groups.flat_map(|group| self.members(group)).map(finding).collect()
+            }
+            Place::Sockets(key) => {
+                let members = self.groups.get(&key).map(|group| self.members(group));
+                let matching = |open: &&Open| text_of(&open.finding).contains(&query.filter);
+                members.into_iter().flatten().filter(matching).map(finding).collect()
+            }
+            Place::Story(id) => self.finding(id).map(finding).into_iter().collect(),
+        }
+    }
+
+    fn matches(&self, group: &Group, filter: &str) -> bool {
+        group.text.contains(filter) || filter.contains(['.', ':']) && self.has_peer(group, filter)
+    }
+
+    fn culprits(&self, query: &Query) -> List<CulpritRow> {
+        let matches = |group: &&Group| self.matches(group, &query.filter);
+        let (mut rows, matching) =
+            first(self.groups.iter(), matches, &query.filter, |group| self.row(group));
+        let selected = rows.iter().position(|row| Some(row.key) == query.selected).unwrap_or(0);
+        if let Some(row) = rows.get_mut(selected) {
+            row.why = self.why(&row.key);
+        }
+        let total = self.groups.len();
+        List { rows, matching: matching.unwrap_or(total), total }
+    }
+
+    /// The peers of a server are not what its findings share.
+    fn has_peer(&self, group: &Group, filter: &str) -> bool {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        self.members(group).any(|open| {
+            text.clear();
+            let _ = write!(text, "{}", open.finding.socket.remote);
+            text.contains(filter)
+        })
+    }
+
+    fn row(&self, group: &Group) -> CulpritRow {
+        CulpritRow {
+            key: group.key,
+            count: group.sockets.len(),
+            oldest: self.now().since(group.since()),
+            at_least: group.at_least > 0,
+            growth: group.growth,
+            limit: group.limit,
+            process: group.process.clone(),
+            why: None,
+        }
+    }
+
+    fn why(&self, key: &Key) -> Option<Why> {
+        let oldest = self.members(self.groups.get(key)?).next()?;
+        let finding = oldest.finding.as_of(self.now());
+        Some(Why {
+            summary: advice::summary(&finding),
+            evidence: evidence::line(&finding),
+            todo: advice::what_to_do(finding.verdict),
+        })
+    }
+
+    fn sockets(&self, group: &Group, query: &Query) -> List<SocketRow> {
+        let members = self.members(group);
+        let members: Box<dyn Iterator<Item = &Open>> =
+            if query.youngest { Box::new(members.rev()) } else { Box::new(members) };
+        let matches = |open: &&Open| text_of(&open.finding).contains(&query.filter);
+        let (rows, matching) = first(members, matches, &query.filter, |open| SocketRow {
+            id: open.finding.socket.id.unwrap_or(SocketId(0)),
+            age: self.now().since(open.finding.at - open.finding.linger),
+            finding: Arc::clone(&open.finding),
+        });
+        let total = group.sockets.len();
+        List { rows, matching: matching.unwrap_or(total), total }
+    }
+
+    fn story(&self, open: &Open) -> Story {
+        let finding = &open.finding;
+        let over = finding.ending.is_some();
+        Story {
+            finding: if over { (**finding).clone() } else { finding.as_of(self.now()) },
+            looked: finding.at,
+            path: open.path,
+        }
+    }
+}
+
+/// The first rows, and how many match if that had to be found out.
+fn first<T, R>(
+    all: impl Iterator<Item = T>,
+    matches: impl Fn(&T) -> bool,
+    filter: &str,
+    row: impl Fn(T) -> R,
+) -> (Vec<R>, Option<usize>) {
+    if filter.is_empty() {
+        return (all.take(MOST_ROWS).map(row).collect(), None);
+    }
+    let mut rows = Vec::new();
+    let mut matching = 0;
+    for item in all.filter(matches) {
+        matching += 1;
+        if rows.len() < MOST_ROWS {
+            rows.push(row(item));
+        }
+    }
+    (rows, Some(matching))
+}
+
+/// What a filter looks at, in small letters.
+fn text_of(finding: &Finding) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{} {} {}", finding.socket.local, finding.socket.remote, finding.state);
+    for holder in &finding.holders {
+        let _ = write!(text, " {} fd {}", holder.process, holder.fd);
+    }
+    text.make_ascii_lowercase();
+    text
+}

@@ -1,0 +1,90 @@
+//! What lies over the screen: all keys, and what was said meanwhile.
+
+use ratatui::text::{Line, Span};
+
+use super::words;
+use crate::top::{
+    app::{App, Subject},
+    around::Around,
+};
+
+/// Columns of a key.
+const KEY: usize = 16;
+
+const MOVING: [(&str, &str); 4] = [
+    ("↑ ↓  k j", "move"),
+    ("g G", "to the first, to the last"),
+    ("^F ^B", "a page down, a page up"),
+    ("Enter", "go into it: culprit, socket, its story"),
+];
+const COMMON: [(&str, &str); 7] = [
+    ("Esc Backspace", "back; takes a filter off first"),
+    ("/", "show only what has this in it: name, pid, container, peer, verdict"),
+    ("s", "another order: hurt, count, age, growth, owner; of sockets: youngest or oldest"),
+    ("w", "write the findings that are listed to a new file, as JSON lines"),
+    ("m", "what was said meanwhile"),
+    ("^L", "draw everything anew"),
+    ("q ^C", "end"),
+];
+const LIVE: [(&str, &str); 2] = [
+    ("PgUp PgDn Home End", "pages and ends of a list"),
+    ("space", "let the display stand still; tracing goes on"),
+];
+const RECORDING: [(&str, &str); 5] = [
+    ("space", "play, or let time stand still"),
+    ("← →", "10 s back, 10 s on"),
+    ("PgUp PgDn", "1 min back, 1 min on; also with shift and ← →"),
+    ("Home End", "to the beginning, to the end"),
+    ("+ -", "twice as fast, half as fast"),
+];
+
+pub(super) fn lines(app: &App, around: &Around<'_>, room: usize) -> Vec<Line<'static>> {
+    let own = match app.subject {
+        Subject::Live => &LIVE[..],
+        Subject::Recording => &RECORDING[..],
+    };
+    let mut lines: Vec<_> = MOVING
+        .iter()
+        .chain(own)
+        .chain(&COMMON)
+        .flat_map(|(key, does)| entry(key, does, around, room))
+        .collect();
+    let sort = "hurt: what will use up its process's descriptors the soonest, then what grows fastest, then what is most, then what is oldest";
+    lines.push(Line::default());
+    lines.extend(
+        words::wrap(sort, room).into_iter().map(|line| Line::styled(line, around.look.dim())),
+    );
+    lines
+}
+
+fn entry(key: &'static str, does: &str, around: &Around<'_>, room: usize) -> Vec<Line<'static>> {
+    let look = around.look;
+    let mut key = Some(key);
+    let indent = if words::width(key.unwrap_or_default()) > KEY { KEY + 4 } else { KEY };
+    words::wrap(does, room.saturating_sub(indent).max(1))
+        .into_iter()
+        .map(|line| {
+            let key = key.take().unwrap_or_default();
+            let pad = " ".repeat(indent.saturating_sub(words::width(key)));
+            Line::from(vec![
+                Span::styled(key, look.strong()),
+                Span::raw(pad),
+                Span::styled(line, look.plain()),
+            ])
+        })
+        .collect()
+}
+
+/// What was said, the latest first.
+pub(super) fn messages(around: &Around<'_>, room: usize) -> Vec<Line<'static>> {
+    if around.messages.is_empty() {
+        return vec![Line::styled("nothing was said", around.look.dim())];
+    }
+    around
+        .messages
+        .iter()
+        .rev()
+        .flat_map(|message| words::wrap(message, room))
+        .map(|line| Line::styled(line, around.look.plain()))
+        .collect()
+}
