@@ -371,8 +371,12 @@ impl LingerTable {
             entry.socket.tcp.map(|tcp| tcp.bytes_acked.saturating_add(tcp.unsent.into()));
         entry.acked = entry.socket.tcp.map(|tcp| tcp.bytes_acked);
         entry.deadline = at + entry.interval;
-        self.deadlines.insert((entry.deadline, id));
         let in_use = verdict == Some(Verdict::HalfOpenInUse);
+        if in_use && let Some(seen) = entry.seen {
+            // Progress takes time: after a look that came late the next must not come at once.
+            entry.deadline = entry.deadline.max(seen + Nanos(entry.interval.0 / 2));
+        }
+        self.deadlines.insert((entry.deadline, id));
         if in_use && !self.include_half_open {
             return self.retract(id, at);
         }
