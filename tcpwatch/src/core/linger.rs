@@ -151,10 +151,9 @@ impl LingerTable {
             return;
         }
         let deadline = began.since + self.threshold;
-        let opener = socket
-            .owner
-            .filter(|owner| matches!(owner.how, How::Connect | How::Accept))
-            .map(|owner| owner.process);
+        let by = |how| socket.owner.filter(|owner| owner.how == how).map(|owner| owner.process);
+        let connected = by(How::Connect);
+        let opener = connected.or_else(|| by(How::Accept));
         let entry = Lingering {
             expected_acked: socket.tcp.map(|tcp| tcp.bytes_acked.saturating_add(tcp.unsent.into())),
             acked: socket.tcp.map(|tcp| tcp.bytes_acked),
@@ -164,7 +163,7 @@ impl LingerTable {
             at_least: began.at_least,
             not_before: began.not_before,
             died: None,
-            opener,
+            connected,
             known_since,
             deadline,
             interval: self.threshold.max(Nanos::SECOND),

@@ -28,8 +28,8 @@ pub(super) struct Lingering {
     pub(super) not_before: Option<Timestamp>,
     /// When the connection died under its fd, if that was seen.
     pub(super) died: Option<Timestamp>,
-    /// The process that opened it (connect or accept), as the transitions said.
-    pub(super) opener: Option<Process>,
+    /// The process that connected it, as the transitions said.
+    pub(super) connected: Option<Process>,
     /// Bytes that would be acknowledged without anything new being sent, as of the last look.
     pub(super) expected_acked: Option<u64>,
     /// Bytes acknowledged as of the last look.
@@ -118,7 +118,7 @@ impl Lingering {
             socket: &self.socket,
             state: self.state,
             holders: &self.holders,
-            opener: self.opener,
+            connected: self.connected,
             younger_holders: context.is_some_and(|context| self.holders_are_younger(context)),
             expected_acked: self.expected_acked,
             acked: self.acked,

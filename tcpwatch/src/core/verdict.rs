@@ -97,8 +97,9 @@ pub struct Facts<'a> {
     pub state: State,
     /// Everyone with an fd on it.
     pub holders: &'a [Holder],
-    /// Who opened it, as the transitions said.
-    pub opener: Option<Process>,
+    /// Who connected it. Who accepts a connection often hands it to a child or a worker; who connects
+    /// means it for itself.
+    pub connected: Option<Process>,
     /// Every holder was forked after it began to linger: none of them opened it.
     pub younger_holders: bool,
     /// Bytes that would be acknowledged without anything new being sent, as of the look before.
@@ -126,8 +127,8 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
         }
     }
     let stranger = facts
-        .opener
-        .is_some_and(|opener| !facts.holders.is_empty() && !held_by(facts.holders, opener.pid));
+        .connected
+        .is_some_and(|client| !facts.holders.is_empty() && !held_by(facts.holders, client.pid));
     if processes(facts.holders) > 1 || stranger || facts.younger_holders {
         return Verdict::Inherited;
     }

@@ -15,12 +15,13 @@ use crate::{
 };
 
 pub(crate) fn tests() -> Vec<Test> {
-    let all: [(_, fn()); 5] = [
+    let all: [(_, fn()); 6] = [
         ("who_accepted_is_known_before_any_look", before_any_look),
         ("pid_of_a_worker_shows_it_from_accept_on", of_a_worker),
         ("an_accept_from_before_the_start_is_not_exact", from_before),
         ("an_accept_that_fails_is_nobodys", failing),
         ("a_thread_accepts_for_its_process", in_a_thread),
+        ("a_child_that_serves_has_not_inherited", child_serves),
     ];
     let exact = |(name, body)| Test::new(name, body).needs_kernel("the exact acceptor", is_exact);
     all.into_iter().map(exact).collect()
@@ -232,5 +233,37 @@ fn in_a_thread() {
     assert_eq!(program.answer(), "accepted");
     let owner = json!({"pid": program.pid(), "comm": "python3", "how": "accept"});
     assert_eq!(watch.finding("open")["owner"], owner);
+    program.kill();
+}
+
+/// Forks for each connection; the child does not read to the end.
+const FORKING: &str = "
+import ctypes, os, signal, socket
+s = socket.create_server(('127.0.0.1', 0))
+print(s.getsockname()[1])
+input()
+a, _ = s.accept()
+child = os.fork()
+if child == 0:
+    ctypes.CDLL(None).prctl(1, 9)
+    s.close()
+    signal.pause()
+a.close()
+print(child)
+input()
+";
+
+fn child_serves() {
+    let mut program = Program::start(FORKING);
+    let at = program.answer().parse().unwrap();
+    let mut watch = Watch::start(&["--linger", "300ms"]);
+    program.order("");
+    let client = connect(at);
+    let child: u32 = program.answer().parse().unwrap();
+    drop(client);
+    let finding = watch.finding("open");
+    assert_eq!(finding["verdict"], "not-reading", "{finding:#}");
+    assert_eq!(finding["owner"], json!({"pid": child, "comm": "python3", "how": "fd"}));
+    assert_eq!(finding["evidence"]["opener"]["pid"], program.pid(), "who accepted is told");
     program.kill();
 }
