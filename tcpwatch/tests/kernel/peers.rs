@@ -4,13 +4,14 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Longer than anything should take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// A fresh network namespace for this thread, loopback up.
 pub(crate) fn enter_new_namespace() {
@@ -64,6 +65,46 @@ pub(crate) fn pair(kind: Kind, listener: &TcpListener) -> (TcpStream, TcpStream)
 pub(crate) fn accept(client: TcpStream, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let (server, _) = listener.accept().unwrap();
     (client, server)
+}
+
+/// Does something while connections come and go as fast as they can; says how many did.
+pub(crate) fn under_load<T>(body: impl FnOnce() -> T) -> (T, usize) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| churn_until(&over));
+        // Also when it panics, as the scope waits for the load.
+        let end = AtEnd(|| over.store(true, Ordering::Relaxed));
+        let done = body();
+        drop(end);
+        (done, load.join().unwrap())
+    })
+}
+
+struct AtEnd<F: Fn()>(F);
+
+impl<F: Fn()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn churn_until(over: &AtomicBool) -> usize {
+    let listener = listen(Kind::V4);
+    let mut connections = 0;
+    while !over.load(Ordering::Relaxed) {
+        churn(&listener, 1);
+        connections += 1;
+    }
+    connections
+}
+
+/// Connections that come and go.
+pub(crate) fn churn(listener: &TcpListener, connections: usize) {
+    for _ in 0..connections {
+        let (client, mut server) = pair(Kind::V4, listener);
+        drop(client);
+        read_to_end(&mut server);
+    }
 }
 
 pub(crate) fn port(stream: &TcpStream) -> u16 {

@@ -4,17 +4,17 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tcpwatch::{core::time::Nanos, kernel::clock};
 
 use crate::{
     Test,
-    peers::{Kind, listen, pair, quiet, read_to_end},
+    peers::{Kind, churn, listen, pair, quiet, under_load},
     watch::{Watch, namespace},
 };
 
@@ -67,25 +67,6 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.tcpw");
     (dir, path)
-}
-
-/// Connections that come and go, as fast as they can, until it is over; says how many.
-fn churn_until(over: &AtomicBool) -> usize {
-    let listener = listen(Kind::V4);
-    let mut connections = 0;
-    while !over.load(Ordering::Relaxed) {
-        churn(&listener, 1);
-        connections += 1;
-    }
-    connections
-}
-
-fn churn(listener: &std::net::TcpListener, connections: usize) {
-    for _ in 0..connections {
-        let (client, mut server) = pair(Kind::V4, listener);
-        drop(client);
-        read_to_end(&mut server);
-    }
 }
 
 /// Starts to record the sockets of this namespace.
@@ -236,16 +217,20 @@ fn rotates() {
 }
 
 /// A hundred, five at a time, at moments that are in step with nothing: between their start and
-/// their second block.
+/// their second block. Where starting them takes long, as in software emulation, fewer.
 fn killed() {
     const ROUNDS: u64 = 20;
+    const FEWEST: u64 = 5;
+    const ENOUGH: u64 = 60_000_000_000;
     const AT_ONCE: u64 = 5;
     let (dir, _) = place();
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let load = scope.spawn(|| churn_until(&over));
+    let (sizes, connections) = under_load(|| {
         let mut sizes = std::collections::BTreeSet::new();
+        let until = clock::now() + Nanos(ENOUGH);
         for round in 0..ROUNDS {
+            if round >= FEWEST && clock::now() > until {
+                break;
+            }
             let names = (0..AT_ONCE).map(|number| dir.path().join(format!("{number}.tcpw")));
             // All of them start at once.
             let watches: Vec<_> = names.map(|path| (start(&path), path)).collect();
@@ -263,10 +248,10 @@ fn killed() {
                 fs::remove_file(&path).unwrap();
             }
         }
-        assert!(sizes.len() > 3, "not always at the same place: {sizes:?}");
-        over.store(true, Ordering::Relaxed);
-        assert!(load.join().unwrap() > 0);
+        sizes
     });
+    assert!(sizes.len() > 3, "not always at the same place: {sizes:?}");
+    assert!(connections > 0);
 }
 
 /// What a killed recorder left is whole up to its end; says how long it is.
@@ -310,14 +295,10 @@ fn full_disk() {
     let (filler, path) = (disk.0.path().join("filler"), disk.0.path().join("a.tcpw"));
     fs::write(&filler, vec![1; 400 << 10]).unwrap();
     let watch = recorder(&path, &[]);
-    let over = AtomicBool::new(false);
-    let connections = thread::scope(|scope| {
-        let load = scope.spawn(|| churn_until(&over));
+    let ((), connections) = under_load(|| {
         watch.said("No space left on device");
         fs::remove_file(&filler).unwrap();
         watch.said("the recording goes on");
-        over.store(true, Ordering::Relaxed);
-        load.join().unwrap()
     });
     quiet(0);
     let done = watch.stop();
@@ -343,15 +324,13 @@ fn full_disk_at_rotation() {
     let disk = SmallDisk::new();
     let (filler, path) = (disk.0.path().join("filler"), disk.0.path().join("a.tcpw"));
     let watch = recorder(&path, &["--rotate-every", "150ms", "--keep", "3"]);
-    let over = AtomicBool::new(false);
     let files = || {
         let names = fs::read_dir(disk.0.path()).unwrap().map(|entry| entry.unwrap().path());
         let mut names: Vec<_> = names.filter(|path| *path != filler).collect();
         names.sort();
         names
     };
-    thread::scope(|scope| {
-        let load = scope.spawn(|| churn_until(&over));
+    under_load(|| {
         while files().len() < 3 {
             thread::yield_now();
         }
@@ -366,8 +345,6 @@ fn full_disk_at_rotation() {
         assert!(kept >= 2, "history is kept: {before:?}, then {:?}", files());
         fs::remove_file(&filler).unwrap();
         watch.said("the recording goes on");
-        over.store(true, Ordering::Relaxed);
-        load.join().unwrap();
     });
     watch.stop();
     let output = tcpwatch(&["replay", "-q", disk.0.path().to_str().unwrap()]);

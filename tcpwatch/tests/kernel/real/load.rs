@@ -35,7 +35,8 @@ pub(super) fn load() {
         }
     });
     let answers = answers.into_inner();
-    assert!(answers > 5_000, "that was no load: {answers} answers");
+    // Slow machines, as those in software emulation, answer some 50 in a second.
+    assert!(answers > 200, "that was no load: {answers} answers");
     let done = stop(watch, 0);
     assert_eq!(done.lines.len(), 1, "the summary alone: {:#?}", done.lines);
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tcpwatch::kernel::clock;
 
 /// Longer than anything should take, ns.
-const PATIENCE: u64 = 20_000_000_000;
+const PATIENCE: u64 = 60_000_000_000;
 /// Between two looks at something that tells nobody when it changes.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
