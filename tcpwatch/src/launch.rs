@@ -9,6 +9,8 @@ use std::{
 
 use nix::sys::signal::SigSet;
 
+use crate::kernel::processes::unblock_in;
+
 /// A thread that keeps the privileges of the moment when it began, and ends when it has started
 /// the command.
 pub struct Launcher {
@@ -22,8 +24,9 @@ impl Launcher {
         let (go, told) = channel();
         let thread = thread::spawn(move || {
             told.recv().map_err(io::Error::other)?;
-            // A signal that came before ends the run here.
-            blocked.thread_unblock()?;
+            // No thread here ever unblocks what was taken over, or a signal in that moment would end the
+            // run and not reach the command.
+            unblock_in(&mut command, blocked);
             command.spawn()
         });
         Self { go, thread }

@@ -1,12 +1,15 @@
 //! Processes: whether they live, and word when they end.
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd};
+use std::{collections::HashMap, fs, os::fd::OwnedFd, process::Command};
 
+use nix::sys::signal::SigSet;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit},
 };
+
+use super::sys;
 
 /// Why a pid cannot be watched.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -88,6 +91,11 @@ fn has_ended(fd: &OwnedFd) -> bool {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
+}
+
+/// Has a command begin with nothing blocked of what is blocked here.
+pub fn unblock_in(command: &mut Command, blocked: SigSet) {
+    sys::unblock_in(command, blocked);
 }
 
 /// Takes as many descriptors as this process may have.

@@ -1,16 +1,21 @@
 //! The system calls that no safe library offers, and all `unsafe` of the agent.
 //!
 //! aya creates iterators only without a target map and only once per link; tokio's registration
-//! of a foreign descriptor is `unsafe`.
+//! of a foreign descriptor is `unsafe`, and so is whatever runs between fork and exec.
 
 #![expect(unsafe_code, reason = "the one place for it; every use says why it is sound")]
 
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::Command,
 };
 
+use nix::sys::signal::SigSet;
 use tokio::io::{Interest, unix::AsyncFd};
 
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -79,6 +84,15 @@ pub(super) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` owns its descriptor for its whole life and `as_raw_fd` always returns
     // that one, so tokio never polls a descriptor that was closed or reused.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// Has a command begin with nothing blocked of what is blocked here.
+pub(super) fn unblock_in(command: &mut Command, blocked: SigSet) {
+    // SAFETY: what runs between fork and exec is one system call on a copied set: it takes no lock and
+    // allocates nothing.
+    unsafe {
+        command.pre_exec(move || Ok(blocked.thread_unblock()?));
+    }
 }
 
 /// Gives memory that is free back to the kernel, in all of the allocator's arenas.

@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("run_fails_a_command_that_leaks", leaks),
         Test::new("run_hands_on_output_and_exit_code", hands_on),
         Test::new("run_hands_on_signals", signals),
+        Test::new("run_hands_on_a_signal_from_the_first_moment", early_signal),
         Test::new("run_follows_descendants_and_nobody_else", descendants),
         Test::new("run_tells_closed_from_ended", ended),
     ]
@@ -91,6 +92,14 @@ fn signals() {
     kill(pid, Signal::SIGTERM).unwrap();
     assert_eq!(output.next().unwrap(), "term");
     assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+/// A command that tells its parent, which is tcpwatch, as soon as it runs.
+fn early_signal() {
+    for _ in 0..10 {
+        let script = "trap 'exit 9' USR1; kill -USR1 $PPID; while :; do sleep 0.01; done";
+        assert_eq!(tcpwatch(&[], &["sh", "-c", script]).status.code(), Some(9));
+    }
 }
 
 /// Grandchildren one after the other, each too short-lived for anybody to ask about; all the while
