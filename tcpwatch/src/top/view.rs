@@ -132,7 +132,9 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, app: &App, around: &Arou
 }
 
 fn over(overlay: Overlay, app: &App, around: &Around<'_>, width: u16) -> Vec<Line<'static>> {
-    let room = usize::from(width.saturating_sub(4));
+    /// Lines that are longer are hard to read.
+    const WIDEST: usize = 96;
+    let room = usize::from(width.saturating_sub(4)).min(WIDEST);
     match overlay {
         Overlay::Help => help::lines(app, around, room),
         Overlay::Messages => help::messages(around, room),
@@ -181,6 +183,18 @@ fn draw_over(buffer: &mut Buffer, area: Rect, overlay: Overlay, app: &App, aroun
 fn put(buffer: &mut Buffer, area: Rect, lines: &[Line<'_>], from: usize) {
     for (line, y) in lines.iter().skip(from).zip(area.top()..area.bottom()) {
         buffer.set_line(area.x, y, line, area.width);
+    }
+}
+
+/// Sentences in the upper middle of an area.
+fn put_in_middle(buffer: &mut Buffer, area: Rect, sentences: &[(String, Style)]) {
+    let wrapped = sentences.iter().flat_map(|(text, style)| {
+        words::wrap(text, area.width.into()).into_iter().map(|line| (line, *style))
+    });
+    for ((line, style), y) in wrapped.zip(area.top() + area.height / 3..area.bottom()) {
+        let wide = u16::try_from(words::width(&line)).unwrap_or(u16::MAX);
+        let x = area.x + area.width.saturating_sub(wide) / 2;
+        buffer.set_stringn(x, y, &line, area.width.into(), style);
     }
 }
 

@@ -12,4 +12,5 @@ mod outlet;
 mod properties;
 mod report;
 mod scenarios;
+mod top;
 mod trace;

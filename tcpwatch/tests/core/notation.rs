@@ -20,6 +20,7 @@ use tcpwatch::{
     config,
     core::{
         comm::Comm,
+        container::Container,
         filter::Filter,
         input::{Activity, Input, Observation, Scope, Transition},
         pipeline::Rules,
@@ -97,8 +98,8 @@ pub(crate) fn input(line: &str) -> Input {
             pid: words[2].parse().unwrap(),
             at,
             started: value(&words, "started").map(time),
-            cgroup: None,
-            container: None,
+            cgroup: value(&words, "cgroup").map(str::to_owned),
+            container: value(&words, "cgroup").and_then(Container::from_cgroup),
             fds: number(&words, "fds"),
             fd_limit: number(&words, "limit"),
             threads: value(&words, "threads").map(threads).into_iter().collect(),

@@ -17,7 +17,7 @@
 mod bounds;
 mod parts;
 mod properties;
-mod story;
+pub(crate) mod story;
 
 use std::{env, fmt::Write as _, fs, path::Path};
 

@@ -4,6 +4,7 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::{
     look::Look,
+    put_in_middle,
     table::{Column, Placed, cell, place},
     text, words,
 };
@@ -45,7 +46,7 @@ const fn column(
 /// In this order from the left; the last number is the order in which they are left out.
 const COLUMNS: [Column; 10] = [
     column("OWNER", (10, 15, 24), false, 1),
-    column("CONTAINER", (12, 32, 64), false, 9),
+    column("CONTAINER", (12, 32, 70), false, 9),
     column("ROLE", (6, 6, 6), false, 8),
     column("VERDICT", (11, 14, 16), false, 2),
     column("PEER OR LISTENER", (12, 20, 50), false, 4),
@@ -221,27 +222,17 @@ pub(super) fn end(key: &Key) -> String {
 
 fn empty(buffer: &mut Buffer, area: Rect, app: &App, around: &Around<'_>) {
     let look = around.look;
-    let (said, style, more) = match app.filter() {
+    let (said, more) = match app.filter() {
         "" => (
-            "nothing lingers".to_owned(),
-            look.good(),
+            ("nothing lingers".to_owned(), look.good()),
             format!("what stays in CLOSE_WAIT for {} is a finding", around.linger),
         ),
         filter => (
-            format!("no culprit has '{filter}' in it"),
-            look.plain(),
+            (format!("no culprit has '{filter}' in it"), look.plain()),
             "Esc takes the filter off".to_owned(),
         ),
     };
-    let middle = area.y + area.height / 3;
-    for (line, (text, style)) in [(said, style), (more, look.dim())].into_iter().enumerate() {
-        let y = middle + u16::try_from(line).unwrap_or(0);
-        let wide = u16::try_from(words::width(&text)).unwrap_or(u16::MAX);
-        if y < area.bottom() {
-            let x = area.x + area.width.saturating_sub(wide) / 2;
-            buffer.set_stringn(x, y, &text, area.width.into(), style);
-        }
-    }
+    put_in_middle(buffer, area, &[said, (more, look.dim())]);
 }
 
 /// What is known of the oldest of the selected culprit.

@@ -4,7 +4,7 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::{text, time_of_day, words};
 use crate::{
-    core::time::Nanos,
+    core::{advice::count, time::Nanos},
     report::{text::BLOCKS, words::grouped},
     source::record::bytes,
     top::{
@@ -38,9 +38,11 @@ pub(super) fn draw(
     match area.height {
         0 => {}
         1 => {
-            let mut all =
-                vec![state(app, around), close_wait(header, around), lost(header, around)];
-            all.push(findings(header, around));
+            let mut all = vec![close_wait(header, around), short_findings(header, around)];
+            // What was lost comes before whether time stands still, and both before nothing lost.
+            let at = if header.lost.is_some() { 2 } else { 3 };
+            all.push(state(app, around));
+            all.insert(at, lost(header, around));
             parts(buffer, line(0), &all);
         }
         2 => {
@@ -116,6 +118,12 @@ fn findings(header: &Header, around: &Around<'_>) -> Part {
     let style = if header.open > 0 { look.bad() } else { look.good() };
     let plural = if header.open == 1 { "" } else { "s" };
     (format!("{} finding{plural} open{ended}", grouped(header.open as u64)), style)
+}
+
+/// The same for a screen with little room.
+fn short_findings(header: &Header, around: &Around<'_>) -> Part {
+    let (_, style) = findings(header, around);
+    (count(header.open as u64, "finding"), style)
 }
 
 fn lost(header: &Header, around: &Around<'_>) -> Part {

@@ -11,12 +11,8 @@ use crate::top::{
 /// Columns of a key.
 const KEY: usize = 16;
 
-const MOVING: [(&str, &str); 4] = [
-    ("↑ ↓  k j", "move"),
-    ("g G", "to the first, to the last"),
-    ("^F ^B", "a page down, a page up"),
-    ("Enter", "go into it: culprit, socket, its story"),
-];
+const MOVING: [(&str, &str); 2] =
+    [("↑ ↓  k j", "move"), ("Enter", "go into it: culprit, socket, its story")];
 const COMMON: [(&str, &str); 7] = [
     ("Esc Backspace", "back; takes a filter off first"),
     ("/", "show only what has this in it: name, pid, container, peer, verdict"),
@@ -26,11 +22,14 @@ const COMMON: [(&str, &str); 7] = [
     ("^L", "draw everything anew"),
     ("q ^C", "end"),
 ];
-const LIVE: [(&str, &str); 2] = [
-    ("PgUp PgDn Home End", "pages and ends of a list"),
+const LIVE: [(&str, &str); 3] = [
+    ("PgUp PgDn ^B ^F", "a page up, a page down"),
+    ("Home End  g G", "to the first, to the last"),
     ("space", "let the display stand still; tracing goes on"),
 ];
-const RECORDING: [(&str, &str); 5] = [
+const RECORDING: [(&str, &str); 7] = [
+    ("^B ^F", "a page up, a page down"),
+    ("g G", "to the first, to the last"),
     ("space", "play, or let time stand still"),
     ("← →", "10 s back, 10 s on"),
     ("PgUp PgDn", "1 min back, 1 min on; also with shift and ← →"),
@@ -60,12 +59,11 @@ pub(super) fn lines(app: &App, around: &Around<'_>, room: usize) -> Vec<Line<'st
 fn entry(key: &'static str, does: &str, around: &Around<'_>, room: usize) -> Vec<Line<'static>> {
     let look = around.look;
     let mut key = Some(key);
-    let indent = if words::width(key.unwrap_or_default()) > KEY { KEY + 4 } else { KEY };
-    words::wrap(does, room.saturating_sub(indent).max(1))
+    words::wrap(does, room.saturating_sub(KEY).max(1))
         .into_iter()
         .map(|line| {
             let key = key.take().unwrap_or_default();
-            let pad = " ".repeat(indent.saturating_sub(words::width(key)));
+            let pad = " ".repeat(KEY.saturating_sub(words::width(key)));
             Line::from(vec![
                 Span::styled(key, look.strong()),
                 Span::raw(pad),

@@ -5,6 +5,7 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 use super::{
     culprits::{end, owner, verdict},
     look::Look,
+    put_in_middle,
     table::{Column, Placed, cell, place},
     text, words,
 };
@@ -56,10 +57,15 @@ pub(super) fn draw(
 ) {
     let look = around.look;
     let Some(culprit) = culprit else {
-        text(buffer, area, "All of these findings have ended. Esc goes back.", look.good());
-        return;
+        let said = ("all of these have ended".to_owned(), look.good());
+        return put_in_middle(buffer, area, &[said, ("Esc goes back".to_owned(), look.dim())]);
     };
     text(buffer, title, &words::cut(&heading(culprit, list, app), title.width.into()), look.dim());
+    if list.rows.is_empty() {
+        let said = (format!("no socket has '{}' in it", app.filter()), look.plain());
+        let more = ("Esc takes the filter off".to_owned(), look.dim());
+        return put_in_middle(buffer, area, &[said, more]);
+    }
     let placed = place(&COLUMNS, area.width);
     for &spot in &placed {
         let column = &COLUMNS[spot.0];

@@ -111,7 +111,7 @@ impl Page {
             Span::styled(verdict, style),
             Span::raw("  "),
             Span::styled(finding.state.name(), look.warn()),
-            Span::raw(if over { " was for " } else { " for " }),
+            Span::raw(if over { " lasted " } else { " for " }),
             Span::styled(age, look.strong()),
         ];
         if over {
