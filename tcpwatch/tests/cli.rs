@@ -57,6 +57,18 @@ fn bad_input_is_refused_with_a_reason() {
     refused(&["replay", TRACE, "-N", "web"], &["inode"]);
     refused(&["replay", TRACE, "-N", "1"], &["limited to network namespace"]);
     refused(&["replay", TRACE, TRACE], &["the same file"]);
+    refused(&["top"], &["top needs a terminal", "tcpwatch leaks"]);
+    refused(&["top", "--replay", TRACE], &["top needs a terminal"]);
+    refused(&["top", "--replay", "/etc/hostname", "--frame", "80x24"], &["not a trace file"]);
+    refused(&["top", "--replay", TRACE, "--frame", "0x24"], &["100x30"]);
+    refused(
+        &["top", "--replay", TRACE, "--frame", "80x24", "--at", "+1h"],
+        &["nothing was recorded"],
+    );
+    refused(&["top", "--replay", TRACE, "--frame", "80x24", "--keys", "F13"], &["no key 'F13'"]);
+    refused(&["top", "--replay", TRACE, "--record", "/tmp/x"], &["cannot be used with"]);
+    refused(&["top", "--speed", "2"], &["--replay"]);
+    refused(&["top", "-q", "--state", "listen"], &["cannot be used with"]);
     refused(&["export", TRACE, "-o", "/tmp/x", "--to", "xml"], &["parquet", "perfetto"]);
     refused(&["export", TRACE, "-o", "/tmp/x", "--to", "csv", "--partition"], &["parquet"]);
     refused(&["export", TRACE, "-o", "/no/such/dir/x", "--to", "csv"], &["/no/such/dir/x"]);
@@ -86,6 +98,7 @@ fn help_shows_examples_and_every_verb() {
     assert!(output.status.success());
     for word in [
         "Examples:",
+        "top",
         "record",
         "replay",
         "report",

@@ -63,8 +63,10 @@ fn tell(model: &mut Model, finding: &Finding) -> io::Result<()> {
     model.record(&notation::clock(finding.at), &Record::Finding(finding))
 }
 
+type Told = (Key, usize, Nanos, Nanos, Nanos, bool, Option<Nanos>);
+
 /// What both say of a group.
-fn told(culprit: &Culprit) -> (Key, usize, Nanos, Nanos, Nanos, bool, Option<Nanos>) {
+fn told(culprit: &Culprit) -> Told {
     let Culprit { key, count, oldest, p50, p99, at_least, reaches_limit_in, .. } = culprit.clone();
     (key, count, oldest, p50, p99, at_least, reaches_limit_in)
 }
@@ -101,9 +103,7 @@ proptest! {
         let mut got: Vec<_> = model.groups.iter().map(|group| told(&model.culprit(group))).collect();
         prop_assert_eq!(got.len(), model.groups.len());
         // Both begin with what will exhaust its process; beyond that the screen looks at growth first.
-        let limits = |all: &[(Key, usize, Nanos, Nanos, Nanos, bool, Option<Nanos>)]| -> Vec<_> {
-            all.iter().map(|culprit| culprit.6).collect()
-        };
+        let limits = |all: &[Told]| -> Vec<_> { all.iter().map(|culprit| culprit.6).collect() };
         prop_assert_eq!(limits(&got), limits(&expected));
         got.sort();
         let mut expected = expected;
