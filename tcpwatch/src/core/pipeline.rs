@@ -372,6 +372,7 @@ impl<'a> Pipeline<'a> {
             self.settler.retain(&alive);
             self.listeners.retain(&alive);
             self.lost_since_pass = self.lost_in_pass;
+            self.sink.census(&self.clock, &self.census())?;
         }
         if scope != Scope::Watched {
             self.confirm(started)?;

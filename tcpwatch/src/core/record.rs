@@ -135,8 +135,8 @@ pub trait Sink {
     /// Shows one record. `clock` places its time in wall time.
     fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> std::io::Result<()>;
 
-    /// Is told how many sockets there are, whenever a clock mark has moved time on: at least once a
-    /// second. It is no record: where marks stand is up to the source.
+    /// Is told how many sockets there are, whenever the clock is marked, which is at least once a
+    /// second, and after a pass over everything. It is no record: where marks stand is up to the source.
     fn census(&mut self, _clock: &ClockMark, _census: &Census) -> std::io::Result<()> {
         Ok(())
     }

@@ -19,9 +19,9 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// A connection makes ten transitions, a listener two.
-const PER_CONNECTION: usize = 10;
+pub(crate) const PER_CONNECTION: usize = 10;
 
-fn churn(connections: usize) {
+pub(crate) fn churn(connections: usize) {
     let listener = listen(Kind::V4);
     for _ in 0..connections {
         let (client, mut server) = pair(Kind::V4, &listener);

@@ -22,6 +22,9 @@ mod privileges;
 mod real;
 mod record;
 mod run;
+#[path = "../screen/tmux.rs"]
+mod tmux;
+mod top;
 mod transitions;
 mod watch;
 
@@ -52,6 +55,7 @@ fn main() {
         record::tests(),
         odd::tests(),
         hostile::tests(),
+        top::tests(),
     ]
     .into_iter()
     .flatten()

@@ -9,6 +9,11 @@ mod recordings;
 mod terminal;
 mod tmux;
 
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
 use libtest_mimic::{Arguments, Failed, Trial};
 
 type Test = (&'static str, fn());
@@ -20,7 +25,7 @@ fn main() {
         return;
     }
     let arguments = Arguments::from_args();
-    let installed = tmux::is_installed();
+    let installed = is_installed();
     let trials = terminal::TESTS
         .iter()
         .chain(recordings::TESTS)
@@ -42,4 +47,14 @@ fn run(body: fn()) -> Result<(), Failed> {
             .unwrap_or("panicked");
         Failed::from(text)
     })
+}
+
+/// Whether tmux is there.
+fn is_installed() -> bool {
+    Command::new("tmux").arg("-V").output().is_ok_and(|output| output.status.success())
+}
+
+/// A trace of the tests.
+fn trace(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(name)
 }

@@ -2,10 +2,7 @@
 
 use std::process::Command;
 
-use crate::{
-    Test,
-    tmux::{Terminal, trace},
-};
+use crate::{Test, tmux::Terminal, trace};
 
 pub(crate) const TESTS: &[Test] = &[
     ("what_is_skipped_to_is_what_is_played", skipped),

@@ -12,10 +12,7 @@ use nix::{
 };
 use tcpwatch::top::{messages::Messages, screen::Screen};
 
-use crate::{
-    Test,
-    tmux::{Terminal, trace},
-};
+use crate::{Test, tmux::Terminal, trace};
 
 pub(crate) const TESTS: &[Test] = &[
     ("keys_end_it", keys),
@@ -101,8 +98,9 @@ fn resized() {
     terminal.run(&shop("--at +9s"));
     shown(&terminal);
     terminal.press(&["Space"]);
-    for (width, height) in [(120, 40), (40, 10), (200, 60), (80, 24)] {
-        terminal.resize(width, height);
+    for (width, height) in [(120_u16, 40_u16), (40, 10), (200, 60), (80, 24)] {
+        let (x, y) = (width.to_string(), height.to_string());
+        terminal.tmux(&["resize-window", "-x", &x, "-y", &y]);
         let screen = terminal.until("the keys below", |screen| {
             let lines: Vec<&str> = screen.lines().collect();
             let wide = |line: &&str| line.chars().count() <= width.into();
@@ -125,7 +123,7 @@ fn no_color() {
     let coloured = |terminal: &Terminal| {
         terminal.run(&shop("--at +9s"));
         terminal.until_words("api[26682]");
-        let screen = terminal.coloured();
+        let screen = terminal.tmux(&["capture-pane", "-p", "-e"]);
         terminal.press(&["q"]);
         terminal.ended(0);
         terminal.line("clear");

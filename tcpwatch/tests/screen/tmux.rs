@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -42,7 +42,8 @@ impl Terminal {
         self.dir.path().join(name)
     }
 
-    fn tmux(&self, args: &[&str]) -> String {
+    /// Has tmux do something.
+    pub(crate) fn tmux(&self, args: &[&str]) -> String {
         let Output { status, stdout, stderr } = Command::new("tmux")
             .arg("-u")
             .args(["-f", "/dev/null", "-S"])
@@ -72,19 +73,9 @@ impl Terminal {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// Makes the terminal larger or smaller.
-    pub(crate) fn resize(&self, width: u16, height: u16) {
-        self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
-    }
-
     /// What can be seen.
     pub(crate) fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
-    }
-
-    /// The same with the sequences that select colours.
-    pub(crate) fn coloured(&self) -> String {
-        self.tmux(&["capture-pane", "-p", "-e"])
     }
 
     /// Waits until what can be seen satisfies a condition; returns it.
@@ -134,14 +125,4 @@ impl Drop for Terminal {
         let mut kill = Command::new("tmux");
         let _ = kill.arg("-S").arg(self.path("tmux")).arg("kill-server").output();
     }
-}
-
-/// Whether tmux is there.
-pub(crate) fn is_installed() -> bool {
-    Command::new("tmux").arg("-V").output().is_ok_and(|output| output.status.success())
-}
-
-/// A trace of the tests.
-pub(crate) fn trace(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(name)
 }
