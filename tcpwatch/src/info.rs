@@ -15,7 +15,7 @@ use crate::{
     trace::{
         block::BlockHeader,
         file::TraceFile,
-        meta::Meta,
+        meta::{Meta, RecordedRules},
         reader::{Damage, Next},
         recording,
     },
@@ -157,7 +157,7 @@ impl Info {
             )?;
         }
         line("recording", format!("{}, file {}", meta.recording, meta.sequence))?;
-        line("asked for", asked_for(meta))?;
+        line("asked for", asked_for(&meta.rules))?;
         line(
             "holds",
             format!(
@@ -203,8 +203,7 @@ impl Info {
 }
 
 /// Thresholds and filters, as flags.
-fn asked_for(meta: &Meta) -> String {
-    let rules = &meta.rules;
+pub(crate) fn asked_for(rules: &RecordedRules) -> String {
     let mut flags = vec![format!("--linger {}", Nanos(rules.linger_ns))];
     let mut list = |flag: &str, values: Vec<String>| {
         if !values.is_empty() {

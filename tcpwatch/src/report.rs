@@ -3,11 +3,13 @@
 //! [`Collector`] is a sink, so a report of a recording and one of a live run are made by the same
 //! pipeline. It keeps counts and never records, so its memory does not grow with the recording
 //! (`collect.rs` says each bound), and it takes tens of nanoseconds for each transition.
-//! [`Report`] is plain data; `text`, `json` and `diff` only read it.
+//! [`Report`] is plain data; `text`, `json`, `html` and `diff` only read it, and `words` is what they
+//! say alike.
 
 mod collect;
 pub mod command;
 pub mod diff;
+pub mod html;
 pub mod json;
 pub mod model;
 pub mod text;

@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 const TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/shop.tcpw");
+const OTHER_TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/lost.tcpw");
 
 fn tcpwatch(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tcpwatch")).args(args).output().expect("tcpwatch runs")
@@ -48,6 +49,10 @@ fn bad_input_is_refused_with_a_reason() {
     refused(&["replay", "/no/such/file"], &["/no/such/file", "No such file"]);
     refused(&["replay", "/etc/hostname"], &["/etc/hostname", "not a trace file"]);
     refused(&["report", "/etc/hostname"], &["not a trace file"]);
+    refused(&["report", TRACE, "--html", "/etc/hostname"], &["/etc/hostname", "is there already"]);
+    refused(&["report", TRACE, "--html", "/no/such/dir/x"], &["/no/such/dir/x"]);
+    refused(&["report", TRACE, "--html", "-", "--json"], &["cannot be used with"]);
+    refused(&["report", TRACE, OTHER_TRACE, "--html", "-"], &["2 recordings", "a page is of one"]);
     refused(&["info", "/etc/hostname"], &["not a trace file"]);
     refused(&["diff", "/etc/hostname"], &["<B>"]);
     refused(&["report", "/proc/self/fdinfo"], &["no trace file (*.tcpw)"]);
@@ -114,6 +119,32 @@ fn help_shows_examples_and_every_verb() {
     ] {
         assert!(text.contains(word), "--help does not show {word}");
     }
+}
+
+#[test]
+fn a_page_is_a_new_file_for_its_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().expect("there is a directory");
+    let path = directory.path().join("out.html");
+    let name = path.to_str().expect("it is text");
+    let output = tcpwatch(&["report", TRACE, "--fail-on-leak", "--html", name]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+    let meta = std::fs::metadata(&path).expect("the page is there");
+    assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+    let page = std::fs::read(&path).expect("it can be read");
+    refused(&["report", TRACE, "--html", name], &["is there already", "choose another name"]);
+    assert_eq!(std::fs::read(&path).expect("it is as it was"), page);
+    let entries = std::fs::read_dir(directory.path()).expect("it is listed");
+    assert_eq!(entries.count(), 1, "something is left over");
+    assert_eq!(tcpwatch(&["report", TRACE, "--html", "-"]).stdout, page);
+    // Also behind a link nothing is overwritten, and what is no file is written to as it is.
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).expect("a link is made");
+    refused(
+        &["report", TRACE, "--html", link.to_str().expect("it is text")],
+        &["is there already"],
+    );
+    assert!(tcpwatch(&["report", TRACE, "--html", "/dev/null"]).status.success());
 }
 
 #[test]

@@ -12,18 +12,22 @@ use std::{
     process::{Command, Output},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 type Check = fn(&Path) -> Result<(), Failed>;
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 8] = [
     ("reads_as_expected", reads_as_expected),
     ("is_replayed_whole", is_replayed_whole),
     ("is_reported_as_replayed", is_reported_as_replayed),
     ("does_not_differ_from_itself", does_not_differ_from_itself),
     ("is_exported_whole", is_exported_whole),
     ("has_parts", has_parts),
+    ("has_a_page_that_needs_nothing", has_a_page_that_needs_nothing),
+    ("has_a_page_that_says_the_same", has_a_page_that_says_the_same),
 ];
 
 fn main() {
@@ -179,4 +183,104 @@ fn has_parts(trace: &Path) -> Result<(), Failed> {
     same("exit code", &outside.status.code(), &Some(2))?;
     let said = String::from_utf8(outside.stderr).unwrap();
     same("a reason", &said.contains("nothing was recorded between"), &true)
+}
+
+/// What is between two texts, the first time.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    let from = text.find(before).unwrap_or_else(|| panic!("{before} is missing")) + before.len();
+    &text[from..][..text[from..].find(after).unwrap_or_else(|| panic!("{after} is missing"))]
+}
+
+/// One small file, well formed, that lets nothing run but its own script and loads nothing.
+fn has_a_page_that_needs_nothing(trace: &Path) -> Result<(), Failed> {
+    let page = text(&["report", "--html", "-"], trace)?;
+    same("small", &(page.len() < 3_000_000), &true)?;
+    let elsewhere = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
+        .args(["report", "--html", "-"])
+        .arg(trace)
+        .env("TZ", "Asia/Tokyo")
+        .output()
+        .unwrap();
+    same(
+        "the same from another place and in another zone",
+        &elsewhere.stdout.as_slice(),
+        &page.as_bytes(),
+    )?;
+    let policy = between(&page, "http-equiv=\"Content-Security-Policy\" content=\"", "\"");
+    let hash = |part: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(part)));
+    let style = between(&page, "<style>", "</style>");
+    let script = between(&page, "<script type=\"module\">", "</script>");
+    for part in [
+        "default-src 'none'".to_owned(),
+        format!("style-src {};", hash(style)),
+        format!("script-src {};", hash(script)),
+    ] {
+        same(&part, &policy.contains(&part), &true)?;
+    }
+    same("unsafe-inline", &policy.contains("unsafe"), &false)?;
+    let markup = page.replace(style, "").replace(script, "");
+    for way_out in [" src=", "http://", "https://", "@import", "url("] {
+        // The name space of SVG is an address, and nobody goes there.
+        let used = markup.replace("http://www.w3.org/2000/svg", "").contains(way_out);
+        same(way_out, &used, &false)?;
+    }
+    same("hrefs", &markup.matches("href=").count(), &1)?;
+    is_balanced(&markup)
+}
+
+/// Every element that is opened is closed, in order.
+fn is_balanced(markup: &str) -> Result<(), Failed> {
+    const VOID: [&str; 6] = ["!doctype", "meta", "link", "br", "img", "input"];
+    let mut open: Vec<&str> = Vec::new();
+    for tag in markup.split('<').skip(1) {
+        let (tag, _) = tag.split_once('>').ok_or("a tag does not end")?;
+        let name = tag.split([' ', '/']).find(|part| !part.is_empty()).unwrap_or_default();
+        if let Some(name) = tag.strip_prefix('/') {
+            same("the element that ends", &Some(name), &open.pop())?;
+        } else if !VOID.contains(&name) && !tag.ends_with('/') {
+            open.push(name);
+        }
+    }
+    same("left open", &open, &Vec::new())
+}
+
+/// The page has the words of the text and the numbers of the JSON.
+fn has_a_page_that_says_the_same(trace: &Path) -> Result<(), Failed> {
+    let page = text(&["report", "--html", "-"], trace)?;
+    let read = |id| serde_json::from_str::<Value>(between(&page, id, "</script>")).unwrap();
+    let (data, findings) = (read("id=\"data\">"), read("id=\"findings\">"));
+    let report = json(&["report", "-j"], trace)?;
+    for field in ["totals", "rates", "spreads", "duration_ns", "linger_ns"] {
+        same(field, &data[field], &report[field])?;
+    }
+    for field in ["lost", "count", "unknown", "first"] {
+        same(field, &data["gaps"][field], &report["gaps"][field])?;
+    }
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for part in ["culprits", "groups"] {
+        same(part, &list(&data[part]).len(), &list(&report[part]).len())?;
+    }
+    for (shown, culprit) in list(&data["culprits"]).iter().zip(list(&report["culprits"])) {
+        for field in ["opened", "open", "longest_ns"] {
+            same(field, &shown[field], &culprit[field])?;
+        }
+        same("example", &shown["example"], &culprit["example"]["summary"])?;
+    }
+    for (shown, group) in list(&data["groups"]).iter().zip(list(&report["groups"])) {
+        for field in ["opened", "closed", "failed", "lifetime", "close_wait", "close_wait_now"] {
+            same(field, &shown[field], &group[field])?;
+        }
+    }
+    for field in ["opened", "closed"] {
+        let sum: u64 = list(&data["timeline"][field]).iter().map(number).sum();
+        same(field, &sum, &number(&report["totals"][field]))?;
+    }
+    same("findings", &(list(&findings).len() as u64), &number(&report["totals"]["findings"]))?;
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = plain(&text(&["report"], trace)?);
+    for words in ["happened", "traffic"] {
+        let words = plain(data["story"][words].as_str().unwrap());
+        same(&words, &said.contains(&words), &true)?;
+    }
+    Ok(())
 }

@@ -118,6 +118,9 @@ pub struct ReportArgs {
     /// JSON: one object per recording
     #[arg(short, long)]
     pub json: bool,
+    /// A page for a browser, in one file that needs no other: a new file, or - for standard output
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["json", "top"])]
+    pub html: Option<PathBuf>,
     /// Exit 1 if there were findings
     #[arg(long)]
     pub fail_on_leak: bool,

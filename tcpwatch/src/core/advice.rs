@@ -59,28 +59,30 @@ pub fn summary(finding: &Finding) -> String {
     }
 }
 
-/// What to do about it.
-pub fn what_to_do(verdict: Option<Verdict>) -> &'static str {
+/// What to do about what lingers for this reason; `None` is what no pass could confirm.
+pub fn remedy(verdict: Option<Verdict>) -> &'static str {
     match verdict {
-        None => "have it looked at again: tcpwatch leaks",
+        None => {
+            "No look could tell who holds it. tcpwatch leaks, as root on the host, tells while it lingers."
+        }
         Some(Verdict::NeverAccepted) => {
-            "see why the listener does not accept: its process may be busy, stopped, or out of descriptors"
+            "Find what keeps the listener from calling accept: a blocked accept loop, or workers that are all busy. New connections fail once its queue is full."
         }
         Some(Verdict::NotReading) => {
-            "find who should read it: a worker or loop that is blocked, or a pool that keeps connections and never looks at them"
+            "Find who should read it: a worker or event loop that is blocked, or a pool that keeps idle connections without looking at them. Whoever reads learns of the end, and can close."
         }
         Some(Verdict::NotClosed) => {
-            "find the path of the program that has read to the end of the connection and does not call close, often one after an error"
+            "Find the code that learns of the end, by a read that returns 0, and goes on without close: most often an error path or an early return."
         }
         Some(Verdict::WriteBlocked) => {
-            "give writes a time-out, and close the connection when one fails: this peer does not take what it is sent"
+            "The peer takes no data. With a time limit on writes, or TCP_USER_TIMEOUT, the program can give up and close."
         }
-        Some(Verdict::HalfOpenInUse) => "nothing: the peer has closed its side on purpose",
+        Some(Verdict::HalfOpenInUse) => "Nothing: one side is closed on purpose.",
         Some(Verdict::Inherited) => {
-            "open sockets with SOCK_CLOEXEC, or close in the child what it does not need"
+            "Open sockets with SOCK_CLOEXEC (socket, accept4), or close them in the child after fork."
         }
         Some(Verdict::DeadFd) => {
-            "find what keeps the descriptor: the connection is gone, and only close gives it back"
+            "Close it when a read, a write or epoll reports the error (EPOLLHUP, EPOLLERR). Until then its descriptor is lost, and no other tool shows it."
         }
     }
 }

@@ -3,7 +3,12 @@
 //! Query engines read whole directories, at any time: half a Parquet file would fail their
 //! queries. So it is written under a name that starts with a dot, which they leave out, and takes
 //! its own when it is on disk. What names the peers of a host is for its owner's eyes: mode 0600.
+//! [`NewFile::commit`] replaces what has that name, [`NewFile::commit_new`] never does.
 
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
@@ -57,10 +62,28 @@ impl NewFile {
     }
 
     /// Gives the file its name, once its content is on disk.
-    pub fn commit(mut self) -> io::Result<()> {
+    pub fn commit(self) -> io::Result<()> {
+        self.commit_by(|from, to| fs::rename(from, to))
+    }
+
+    /// The same, unless something has that name: then that stays, and this is an error.
+    pub fn commit_new(self) -> io::Result<()> {
+        self.commit_by(|from, to| {
+            match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+                // Some file systems cannot; a link is as good.
+                Err(Errno::INVAL) => {
+                    fs::hard_link(from, to)?;
+                    fs::remove_file(from)
+                }
+                renamed => Ok(renamed?),
+            }
+        })
+    }
+
+    fn commit_by(mut self, rename: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         self.file.sync_all()?;
         let Some(name) = self.name.take() else { return Ok(()) };
-        if let Err(error) = fs::rename(&self.temporary, &name) {
+        if let Err(error) = rename(&self.temporary, &name) {
             self.name = Some(name);
             return Err(error);
         }
@@ -116,6 +139,20 @@ mod tests {
         assert_eq!(names(directory.path()), ["a.parquet"]);
         assert_eq!(fs::read(&path).unwrap(), b"all");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+    }
+
+    #[test]
+    fn a_new_one_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.html");
+        NewFile::create(&path).unwrap().commit_new().unwrap();
+        // Another one that was begun before the first had its name.
+        let mut late = NewFile::create(&path).unwrap();
+        late.write_all(b"late").unwrap();
+        let error = late.commit_new().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(directory.path()), ["a.html"]);
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
     #[test]

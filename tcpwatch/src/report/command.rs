@@ -6,11 +6,11 @@ use anyhow::{Result, bail};
 use jiff::tz::TimeZone;
 use rustix::thread::CapabilitySet;
 
-use super::{Collector, Report, diff, json, text};
+use super::{Collector, Report, diff, html, json, text};
 use crate::{
     Outcome,
-    cli::{DiffArgs, ReportArgs, RulesArgs},
-    core::comm::shown,
+    cli::{DiffArgs, ReportArgs},
+    core::{comm::shown, pipeline::Rules},
     exit::Exit,
     kernel::{processes, shed},
     output,
@@ -25,13 +25,18 @@ const USUAL_WIDTH: usize = 100;
 /// `tcpwatch report`.
 pub fn report(args: &ReportArgs) -> Outcome {
     let recordings = replay::recordings(&args.trace.files, CapabilitySet::empty())?;
+    if let Some(to) = &args.html {
+        return html::command::command(args, to, &recordings);
+    }
     let mut stop = Stop::on_signal()?;
     let mut reports = Vec::new();
     {
         let mut bar = Bar::new(&recordings);
         for recording in &recordings {
             let range = recording.range(args.trace.from, args.trace.until)?;
-            reports.push(collect(&args.trace.rules, recording, range, &mut stop, &mut bar)?);
+            let rules = replay::rules(&args.trace.rules, recording)?;
+            let mut collector = Collector::new(rules.linger);
+            reports.push(collect(&mut collector, rules, recording, range, &mut stop, &mut bar)?);
         }
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -67,10 +72,11 @@ pub fn diff(args: &DiffArgs) -> Outcome {
             bail!("{} holds {} recordings; compare one with one", shown(path), recordings.len());
         };
         let mut bar = Bar::new(&recordings);
-        reports.push((
-            title(recording),
-            collect(&args.rules, recording, Range::default(), &mut stop, &mut bar)?,
-        ));
+        let rules = replay::rules(&args.rules, recording)?;
+        let mut collector = Collector::new(rules.linger);
+        let all = Range::default();
+        let report = collect(&mut collector, rules, recording, all, &mut stop, &mut bar)?;
+        reports.push((title(recording), report));
     }
     let [(before_title, before), (after_title, after)] = &reports[..] else {
         bail!("two recordings are needed");
@@ -87,22 +93,22 @@ pub fn diff(args: &DiffArgs) -> Outcome {
     Ok(if args.fail_on_leak && changes.worse { Exit::Findings } else { Exit::Ok })
 }
 
-fn collect(
-    args: &RulesArgs,
+/// Plays a recording into a collector.
+pub(super) fn collect(
+    collector: &mut Collector,
+    rules: Rules,
     recording: &Recording,
     range: Range,
     stop: &mut Stop,
     bar: &mut Bar,
 ) -> Result<Report> {
-    let rules = replay::rules(args, recording)?;
-    let mut collector = Collector::new(rules.linger);
     if let Some(start) = recording.start(range) {
         collector.begin(start);
     }
     let mut notes = Kept { bar, lines: Vec::new() };
     let play =
         Play { rules, range, speed: None, follow: false, stop, partial: false, notes: &mut notes };
-    play.run(recording, &mut collector)?;
+    play.run(recording, collector)?;
     let mut report = collector.report();
     notes.lines.iter().for_each(|line| report.note(line));
     Ok(report)

@@ -7,7 +7,7 @@ mod story;
 
 pub use self::numbers::{duration, grouped, plural, rate};
 pub(super) use self::{
-    culprit::{counts, endings, found, grows, title},
+    culprit::{counts, endings, found, grows, owner, place, title, verdict},
     group::{process, service},
     story::{Story, Tone},
 };

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     core::{
+        comm::shown,
         record::{Census, Record, Sink},
         time::{ClockMark, Nanos, Timestamp},
     },
@@ -233,7 +234,7 @@ impl Driver {
                 let (text, bad) = match save::write(path, &findings, &clock, now) {
                     Ok(path) => {
                         let count = grouped(findings.len() as u64);
-                        (format!("{count} findings are in {}", path.display()), false)
+                        (format!("{count} findings are in {}", shown(&path)), false)
                     }
                     Err(error) => (format!("nothing was written: {error:#}"), true),
                 };

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     core::{
+        comm::shown,
         finding::{Finding, Status},
         record::{Record, Sink as _},
         time::{ClockMark, Timestamp},
@@ -30,16 +31,16 @@ pub fn write(
     clock: &ClockMark,
     now: Timestamp,
 ) -> Result<PathBuf> {
-    let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
+    let path = std::path::absolute(path).with_context(|| format!("find {}", shown(path)))?;
     // Never through a link, and never over what is there.
     let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
-    let file = file.with_context(|| format!("create {}", path.display()))?;
+    let file = file.with_context(|| format!("create {}", shown(&path)))?;
     let written = write_all(file, findings, clock, now);
     if written.is_err() {
         // Half of it would look like all.
         let _ = fs::remove_file(&path);
     }
-    written.with_context(|| format!("write {}", path.display()))?;
+    written.with_context(|| format!("write {}", shown(&path)))?;
     Ok(path)
 }
 

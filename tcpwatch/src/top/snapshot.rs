@@ -255,7 +255,7 @@ impl Model {
         Some(Why {
             summary: advice::summary(&finding),
             evidence: evidence::line(&finding),
-            todo: advice::what_to_do(finding.verdict),
+            todo: advice::remedy(finding.verdict),
         })
     }
 

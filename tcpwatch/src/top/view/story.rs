@@ -60,7 +60,7 @@ pub(super) fn lines(
     page.blank();
     page.part("why", look.plain(), &advice::summary(finding));
     if finding.ending.is_none() {
-        page.part("to do", look.good(), advice::what_to_do(finding.verdict));
+        page.part("to do", look.good(), advice::remedy(finding.verdict));
     }
     page.part("seen", look.plain(), &evidence::line(finding));
     page.blank();
