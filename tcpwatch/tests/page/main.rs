@@ -14,7 +14,13 @@ mod looks;
 mod notation;
 mod table;
 
-use std::{fs, panic::AssertUnwindSafe, path::Path, process::Command};
+use std::{
+    fs,
+    panic::AssertUnwindSafe,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
@@ -26,39 +32,56 @@ type Body = fn(&mut Page);
 fn main() {
     let arguments = Arguments::from_args();
     let installed = browser::is_installed();
+    let idle = Arc::new(Mutex::new(Vec::new()));
     let trials = [looks::tests(), charts::tests(), table::tests()]
         .into_iter()
         .flatten()
         .map(|(name, body)| {
-            Trial::test(name, move || run(body))
+            let idle = Arc::clone(&idle);
+            Trial::test(name, move || run(&idle, body))
                 .with_ignored_flag(!installed)
                 .with_kind(if installed { "" } else { "needs chromium" })
         })
         .collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // An exit would leave them running.
+    idle.lock().unwrap().clear();
+    conclusion.exit();
 }
 
-fn run(body: Body) -> Result<(), Failed> {
-    let directory = tempfile::tempdir().unwrap();
-    let browser = Browser::start(&directory.path().join("profile"))
-        .map_err(|error| format!("start the browser: {error:#}"))?;
-    let mut page = Page { directory, browser };
-    std::panic::catch_unwind(AssertUnwindSafe(|| body(&mut page))).map_err(|panic| {
+/// Browsers that nobody uses: to start one takes longer than most tests.
+type Idle = Mutex<Vec<Page>>;
+
+fn run(idle: &Idle, body: Body) -> Result<(), Failed> {
+    let known = idle.lock().unwrap().pop();
+    let page = known.map_or_else(Page::new, |mut page| page.browser.begin_anew().map(|()| page));
+    let mut page = page.map_err(|error| format!("start the browser: {error:#}"))?;
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| body(&mut page)));
+    result.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         Failed::from(text.or_else(|| panic.downcast_ref().copied()).unwrap_or("panicked"))
-    })
+    })?;
+    idle.lock().unwrap().push(page);
+    Ok(())
 }
 
 /// A browser, and where pages are.
 struct Page {
-    directory: tempfile::TempDir,
     browser: Browser,
+    directory: tempfile::TempDir,
 }
 
 impl Page {
+    fn new() -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let browser = Browser::start(&directory.path().join("profile"))?;
+        Ok(Self { browser, directory })
+    }
+
     /// Opens the page of a committed trace.
     fn of_trace(&mut self, name: &str) {
         let path = self.directory.path().join(format!("{name}.html"));
+        let _ = fs::remove_file(&path);
         let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
         let output = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
             .args(["report", &format!("{name}.tcpw"), "--html"])
