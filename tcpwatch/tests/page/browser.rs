@@ -195,9 +195,13 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", &json!({ "features": [feature] })).map(drop)
     }
 
-    /// A picture of a part of the page, as PNG: left, top, width and height.
-    pub(crate) fn picture(&mut self, [x, y, width, height]: [f64; 4]) -> Result<Vec<u8>> {
-        let clip = json!({ "x": x, "y": y, "width": width, "height": height, "scale": 1 });
+    /// A picture of a part of the page, as PNG: left, top, width and height; and its scale.
+    pub(crate) fn picture(
+        &mut self,
+        [x, y, width, height]: [f64; 4],
+        scale: f64,
+    ) -> Result<Vec<u8>> {
+        let clip = json!({ "x": x, "y": y, "width": width, "height": height, "scale": scale });
         let params = json!({ "format": "png", "clip": clip, "captureBeyondViewport": true });
         let picture = self.call("Page.captureScreenshot", &params)?;
         decode(&picture["data"])

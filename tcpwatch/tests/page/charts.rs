@@ -1,11 +1,12 @@
 //! Charts over time: what pointers and keys do to them.
 
-use crate::{Body, Page};
+use crate::{Body, Page, crowd};
 
 pub(crate) fn tests() -> Vec<(&'static str, Body)> {
     vec![
         ("a_pointer_learns_what_was_when", a_pointer_learns_what_was_when),
         ("a_lane_says_who_with_whom_since_when_and_why", a_lane_says_who),
+        ("a_connection_that_is_gone_is_drawn_apart", a_connection_that_is_gone),
         ("dragging_looks_closer", dragging_looks_closer),
         ("keys_move_and_zoom", keys_move_and_zoom),
         ("keys_go_through_the_lanes", keys_go_through_the_lanes),
@@ -65,6 +66,24 @@ fn a_lane_says_who(page: &mut Page) {
     ] {
         assert!(tip.contains(words), "{words}: {tip}");
     }
+}
+
+fn a_connection_that_is_gone(page: &mut Page) {
+    page.of_bytes(&crowd::hostile().page);
+    let parts = page.run(
+        "(() => {
+           const lane = [...document.querySelectorAll('g.lane')].find((lane) => lane.querySelector('.dead'));
+           return [...lane.querySelectorAll('rect')].map((part) => part.getAttribute('class'));
+         })()",
+    );
+    assert_eq!(parts, serde_json::json!(["established", "waiting", "finding", "dead"]));
+    let verdicts =
+        page.run("[...document.querySelectorAll('.card .verdict')].map((one) => one.textContent)");
+    assert_eq!(verdicts, serde_json::json!(["not-reading", "dead-fd"]));
+    page.run("document.querySelector('#culprit-1 .link').click()");
+    page.run("document.querySelector('.finding .open').click()");
+    let detail = page.text("document.querySelector('tr.detail:not([hidden])').textContent");
+    assert!(detail.contains("Connection gone") && detail.contains("00:01:20.000"), "{detail}");
 }
 
 fn dragging_looks_closer(page: &mut Page) {

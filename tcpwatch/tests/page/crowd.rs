@@ -37,13 +37,15 @@ pub(crate) struct Made {
 struct Crowd {
     collector: Collector,
     summary: Summary,
+    /// Those of [`hostile`], as they were found.
+    told: Vec<Finding>,
 }
 
 impl Crowd {
     fn new() -> Self {
         let mut collector = Collector::for_page(LINGER);
         collector.begin(seconds(0.0));
-        Self { collector, summary: Summary::default() }
+        Self { collector, summary: Summary::default(), told: Vec::new() }
     }
 
     fn say(&mut self, record: &Record<'_>) {
@@ -77,6 +79,9 @@ impl Crowd {
         }
         let mut finding = finding(one, &transition, owner);
         self.say(&Record::Finding(&finding));
+        if self.told.len() < 5 {
+            self.told.push(finding.clone());
+        }
         *self.summary.verdicts.entry(one.verdict).or_default() += 1;
         let Some((until, cause)) = one.ends else { return };
         finding.status = Status::Ended;
@@ -91,6 +96,16 @@ impl Crowd {
         self.transition(&transition);
         self.say(&Record::Finding(&finding));
         self.summary.ended += 1;
+    }
+
+    /// The connection of one that leaks is gone since a moment, and its fd is still open.
+    fn dies(&mut self, id: u64, at: f64) {
+        let mut finding = self.told[usize::try_from(id).unwrap()].clone();
+        finding.at = seconds(at) + Nanos::SECOND;
+        finding.linger = Nanos::SECOND;
+        (finding.status, finding.state) = (Status::Still, State::Close);
+        finding.verdict = Some(Verdict::DeadFd);
+        self.say(&Record::Finding(&finding));
     }
 
     fn transition(&mut self, transition: &Transition) {
@@ -189,6 +204,7 @@ pub(crate) fn hostile() -> Made {
             netns: Some(HOSTILE_NETNS),
         });
     }
+    crowd.dies(4, 80.0);
     crowd.say(&Record::Lost(Lost { at: seconds(50.0), place: Place::Ring, count: 17, total: 17 }));
     crowd.collector.note(HOSTILE_HOST);
     crowd.finish(HOSTILE_HOST, 120.0, 4)

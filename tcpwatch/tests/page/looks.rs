@@ -98,7 +98,7 @@ fn both_colour_schemes(page: &mut Page) {
     page.browser.prefer("dark").unwrap();
     let dark = paper(&mut page.browser);
     assert_ne!(light, dark);
-    let drawn = page.browser.picture([0.0, 0.0, 1280.0, 900.0]).unwrap();
+    let drawn = page.browser.picture([0.0, 0.0, 1280.0, 900.0], 1.0).unwrap();
     assert!(drawn.starts_with(b"\x89PNG"));
     // A choice counts more than what the system prefers.
     let choice = "#controls [aria-label=Colours] button";

@@ -29,7 +29,10 @@ function counts(changes) {
 
 function sum(lists) {
   const all = new Float64Array(line.buckets);
-  for (const list of lists) list.forEach((count, bucket) => { all[bucket] += count; });
+  for (const list of lists)
+    list.forEach((count, bucket) => {
+      all[bucket] += count;
+    });
   return all;
 }
 
@@ -49,16 +52,18 @@ const gaps = line.gaps.map(([bucket, lost]) => ({
   from: begins(bucket),
   to: begins(bucket + 1),
   short: lost > 0 ? `${grouped(lost)} lost` : "something lost",
-  text: lost > 0
-    ? `${plural(lost, "transition")} lost`
-    : "something is missing here, it is not known how much",
+  text:
+    lost > 0
+      ? `${plural(lost, "transition")} lost`
+      : "something is missing here, it is not known how much",
 }));
 
 /** Why counts may be too low; null if they are not. */
 function lossNote() {
   const { lost, count, unknown } = data.gaps;
   if (count === 0) return null;
-  if (lost === 0) return `Something is missing in ${plural(count, "gap")}: counts are lower bounds.`;
+  if (lost === 0)
+    return `Something is missing in ${plural(count, "gap")}: counts are lower bounds.`;
   const atLeast = unknown > 0 ? "At least " : "";
   return `${atLeast}${plural(lost, "transition")} lost in ${plural(count, "gap")}: counts are lower bounds.`;
 }

@@ -18,7 +18,11 @@ function fill(node, attributes, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
@@ -30,24 +34,32 @@ function button(label, name, onclick, more) {
 /** Several of which one is pressed. */
 function choice(name, values, chosen, onchoose) {
   const buttons = values.map(([value, label]) =>
-    el("button", {
-      type: "button",
-      "aria-pressed": String(value === chosen),
-      onclick: (event) => {
-        for (const other of buttons) other.setAttribute("aria-pressed", "false");
-        event.currentTarget.setAttribute("aria-pressed", "true");
-        onchoose(value);
+    el(
+      "button",
+      {
+        type: "button",
+        "aria-pressed": String(value === chosen),
+        onclick: (event) => {
+          for (const other of buttons) other.setAttribute("aria-pressed", "false");
+          event.currentTarget.setAttribute("aria-pressed", "true");
+          onchoose(value);
+        },
       },
-    }, label));
+      label,
+    ),
+  );
   return el("div", { class: "choice", role: "group", "aria-label": name }, buttons);
 }
 
 /** A section under a heading. */
 function section(id, title, note, ...children) {
-  return el("section", { id, "aria-labelledby": `${id}-title` },
+  return el(
+    "section",
+    { id, "aria-labelledby": `${id}-title` },
     el("h2", { id: `${id}-title` }, title),
     note && el("p", { class: "note" }, note),
-    children);
+    children,
+  );
 }
 
 /** A table of text; columns are [title, is a number]. */
@@ -59,16 +71,35 @@ function table(caption, columns, rows) {
       ? el("th", { scope: "row", "data-name": name }, text)
       : el("td", { class: kind, "data-name": name }, text);
   };
-  return el("table", null,
+  return el(
+    "table",
+    null,
     el("caption", null, caption),
-    el("thead", null, el("tr", null, columns.map(([title, number]) =>
-      el("th", { scope: "col", class: number ? "number" : null }, title)))),
-    el("tbody", null, rows.map((row) => el("tr", null, row.map(cell)))));
+    el(
+      "thead",
+      null,
+      el(
+        "tr",
+        null,
+        columns.map(([title, number]) =>
+          el("th", { scope: "col", class: number ? "number" : null }, title),
+        ),
+      ),
+    ),
+    el(
+      "tbody",
+      null,
+      rows.map((row) => el("tr", null, row.map(cell))),
+    ),
+  );
 }
 
 /** What a chart shows, as a table that is opened on demand. */
 function asTable(caption, columns, rows) {
-  return el("details", { class: "numbers" },
+  return el(
+    "details",
+    { class: "numbers" },
     el("summary", null, "As a table"),
-    el("div", { class: "wide" }, table(caption, columns, rows)));
+    el("div", { class: "wide" }, table(caption, columns, rows)),
+  );
 }

@@ -14,21 +14,26 @@ function lanePlot() {
   const shown = () => lanes.rows.filter((row) => row.finding).length;
   const note = el("p", null);
   const tellShown = () => {
-    note.textContent = shown() < findings.length
-      ? `${grouped(shown())} of ${plural(findings.length, "listed finding")}: of each culprit those that lingered longest.`
-      : `${plural(findings.length, "finding")}, by culprit.`;
+    note.textContent =
+      shown() < findings.length
+        ? `${grouped(shown())} of ${plural(findings.length, "listed finding")}: of each culprit those that lingered longest.`
+        : `${plural(findings.length, "finding")}, by culprit.`;
   };
-  const more = el("button", {
-    type: "button",
-    "aria-pressed": "false",
-    onclick: () => {
-      lanes.all = !lanes.all;
-      more.setAttribute("aria-pressed", String(lanes.all));
-      layLanes();
-      tellShown();
-      redraw();
+  const more = el(
+    "button",
+    {
+      type: "button",
+      "aria-pressed": "false",
+      onclick: () => {
+        lanes.all = !lanes.all;
+        more.setAttribute("aria-pressed", String(lanes.all));
+        layLanes();
+        tellShown();
+        redraw();
+      },
     },
-  }, `Show ${findings.length > MANY ? grouped(MANY) : "all"} lanes`);
+    `Show ${findings.length > MANY ? grouped(MANY) : "all"} lanes`,
+  );
   tellShown();
   return timePlot({
     id: "lanes",
@@ -43,10 +48,19 @@ function lanePlot() {
 }
 
 function stateKey() {
-  const items = [["established", "connected"], ["waiting", "CLOSE_WAIT"], ["finding", "CLOSE_WAIT, found"],
-    ["dead", "gone, fd still open"]];
-  return el("ul", { class: "key" }, items.map(([kind, name]) =>
-    el("li", null, el("span", { class: `chip ${kind}` }), el("span", null, name))));
+  const items = [
+    ["established", "connected"],
+    ["waiting", "CLOSE_WAIT"],
+    ["finding", "CLOSE_WAIT, found"],
+    ["dead", "gone, fd still open"],
+  ];
+  return el(
+    "ul",
+    { class: "key" },
+    items.map(([kind, name]) =>
+      el("li", null, el("span", { class: `chip ${kind}` }), el("span", null, name)),
+    ),
+  );
 }
 
 /** Rows: a title for each culprit, and its findings by when they began. */
@@ -77,9 +91,22 @@ function drawLanes(canvas, scale) {
     if (row.finding) drawLane(canvas, scale, row);
     else {
       canvas.append(
-        svg("rect", { class: `chip ${culpritClass(row.place)}`, x: 0, y: row.y + 11, width: 10, height: 10, rx: 2 }),
-        svg("text", { class: "head", x: 16, y: row.y + 20 }, row.title,
-          scale.width > 500 && svg("tspan", { class: "soft", dx: 8 }, plural(row.opened, "finding"))));
+        svg("rect", {
+          class: `chip ${culpritClass(row.place)}`,
+          x: 0,
+          y: row.y + 11,
+          width: 10,
+          height: 10,
+          rx: 2,
+        }),
+        svg(
+          "text",
+          { class: "head", x: 16, y: row.y + 20 },
+          row.title,
+          scale.width > 500 &&
+            svg("tspan", { class: "soft", dx: 8 }, plural(row.opened, "finding")),
+        ),
+      );
     }
   }
 }
@@ -88,11 +115,22 @@ function drawLane(canvas, scale, { y, finding: f }) {
   const x = (t) => Math.min(Math.max(scale.x(t), -3), scale.width + 3);
   const end = f.until ?? span;
   const middle = y + LANE / 2;
-  const group = svg("g", { class: `lane ${culpritClass(f.culprit)}${lanes.chosen === f ? " chosen" : ""}` });
+  const group = svg("g", {
+    class: `lane ${culpritClass(f.culprit)}${lanes.chosen === f ? " chosen" : ""}`,
+  });
   const bar = (kind, from, to, tall) => {
     if (to < scale.from || from > scale.to || to < from) return;
     const width = Math.max(x(to) - x(from), 1.5);
-    group.append(svg("rect", { class: kind, x: x(from), y: middle - tall / 2, width, height: tall, rx: tall > 4 ? 1.5 : 0 }));
+    group.append(
+      svg("rect", {
+        class: kind,
+        x: x(from),
+        y: middle - tall / 2,
+        width,
+        height: tall,
+        rx: tall > 4 ? 1.5 : 0,
+      }),
+    );
   };
   if (f.born !== undefined) bar("established", f.born, f.since, 2);
   const dies = f.died ?? end;
@@ -100,7 +138,15 @@ function drawLane(canvas, scale, { y, finding: f }) {
   bar("waiting", f.since, found, 9);
   bar("finding", found, dies, 9);
   if (f.died !== undefined) bar("dead", f.died, end, 9);
-  group.append(...endMark(f, x(end), middle), ...laneLabel(f, x(f.born ?? f.since), x(end), scale.width, middle));
+  group.append(
+    ...endMark(f, x(end), middle),
+    ...laneLabel(
+      f,
+      [f.born ?? f.since, f.died === undefined ? found : end, end].map(x),
+      scale.width,
+      middle,
+    ),
+  );
   if (lanes.chosen === f) {
     group.prepend(svg("rect", { class: "choice-mark", x: 0, y, width: scale.width, height: LANE }));
   }
@@ -113,15 +159,21 @@ function endMark(f, x, y) {
   return [svg("line", { class: "ends", x1: x, x2: x, y1: y - 6.5, y2: y + 6.5 })];
 }
 
-/** For how long, and how it ended, beside the bar where there is room. */
-function laneLabel(f, from, to, width, y) {
+/** Which, for how long, and how it ended: beside the bar where there is room, or else in the part
+ * from where it was found. */
+function laneLabel(f, [born, found, to], width, y) {
   const fd = /^[^,]*\b(fd \d+)$/.exec(f.holders ?? "")?.[1];
   const text = [fd, lingered(f.linger_ns, f.at_least), endWord(f)].filter(Boolean).join(", ");
   const room = text.length * 6 + 14;
-  if (to < 0 || from > width) return [];
-  if (width - to > room) return [svg("text", { class: "lane", x: to + 7, y: y + 3.5 }, text)];
-  if (from > room) return [svg("text", { class: "lane", x: from - 7, y: y + 3.5, "text-anchor": "end" }, text)];
-  return [];
+  const at = (x, anchor) => [
+    svg("text", { class: "lane", x, y: y + 3.5, "text-anchor": anchor }, text),
+  ];
+  if (to < 0 || born > width) return [];
+  if (width - to > room) return at(to + 7, "start");
+  if (born > room) return at(born - 7, "end");
+  if (to - found < room + 20) return [];
+  const behind = { class: "behind", x: to - room - 2, y: y - 5, width: room - 8, height: 10 };
+  return [svg("rect", behind), ...at(to - 16, "end")];
 }
 
 function laneAt(y) {
@@ -131,9 +183,15 @@ function laneAt(y) {
 function tellLane(t, scale, y) {
   const row = laneAt(y);
   const gap = gapAt(t, scale);
-  const when = [el("p", { class: "when" }, stamp(wall(t), "ms")), gap && el("p", { class: "warn" }, gap.text)];
+  const when = [
+    el("p", { class: "when" }, stamp(wall(t), "ms")),
+    gap && el("p", { class: "warn" }, gap.text),
+  ];
   if (!row) return when;
-  return [...when, row.finding ? aboutFinding(row.finding) : el("p", null, el("b", null, row.title))];
+  return [
+    ...when,
+    row.finding ? aboutFinding(row.finding) : el("p", null, el("b", null, row.title)),
+  ];
 }
 
 /** Up and down choose a lane, Enter opens it in the table. */

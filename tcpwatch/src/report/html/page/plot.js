@@ -24,18 +24,30 @@ function redrawNow(width) {
  */
 function timePlot({ id, title, notes, label, height, draw, tell, key, table: numbers }) {
   const canvas = svg("svg", { role: "img", "aria-label": label });
-  const frame = el("div", { class: "frame", tabindex: "0", role: "group", "aria-roledescription": "chart",
-    "aria-label": `${title}. Plus and minus zoom, left and right arrows move, 0 shows everything.` }, canvas);
+  const frame = el(
+    "div",
+    {
+      class: "frame",
+      tabindex: "0",
+      role: "group",
+      "aria-roledescription": "chart",
+      "aria-label": `${title}. Plus and minus zoom, left and right arrows move, 0 shows everything.`,
+    },
+    canvas,
+  );
   const plot = { frame, scale: null };
   plot.render = (paper) => {
     const width = paper ?? frame.clientWidth;
     if (width < 40) return;
     const tall = height(width);
-    const scale = plot.scale = {
-      width, height: tall, from: view.from, to: view.to,
-      x: (t) => (t - view.from) / (view.to - view.from) * width,
-      t: (x) => view.from + x / width * (view.to - view.from),
-    };
+    const scale = (plot.scale = {
+      width,
+      height: tall,
+      from: view.from,
+      to: view.to,
+      x: (t) => ((t - view.from) / (view.to - view.from)) * width,
+      t: (x) => view.from + (x / width) * (view.to - view.from),
+    });
     // On paper each chart has its own axis: there may be a page between.
     const whole = paper ? tall + 18 : tall;
     canvas.replaceChildren(...(paper ? axisLabels(scale, whole - 4) : []));
@@ -51,17 +63,25 @@ function timePlot({ id, title, notes, label, height, draw, tell, key, table: num
   plots.push(plot);
   listen(plot, tell, key);
   new ResizeObserver(redraw).observe(frame);
-  return el("figure", { class: "plot", id },
-    el("figcaption", null, el("h3", null, title), notes), el("div", null, frame, numbers));
+  return el(
+    "figure",
+    { class: "plot", id },
+    el("figcaption", null, el("h3", null, title), notes),
+    el("div", null, frame, numbers),
+  );
 }
 
 /** Buckets that the view shows: several to a column where they are narrower than so many pixels. */
 function columns(scale, narrowest) {
-  const px = line.width / (scale.to - scale.from) * scale.width;
+  const px = (line.width / (scale.to - scale.from)) * scale.width;
   const per = 2 ** Math.max(0, Math.ceil(Math.log2(narrowest / px)));
   const list = [];
   const last = bucketAt(scale.to);
-  for (let begin = bucketAt(scale.from) - bucketAt(scale.from) % per; begin <= last; begin += per) {
+  for (
+    let begin = bucketAt(scale.from) - (bucketAt(scale.from) % per);
+    begin <= last;
+    begin += per
+  ) {
     const end = Math.min(begin + per, line.buckets);
     list.push({ begin, end, from: begins(begin), to: begins(end) });
   }
@@ -109,7 +129,7 @@ function drawGaps(canvas, scale) {
 
 /** The gap at a moment, as far as a pointer can tell. */
 function gapAt(t, scale) {
-  const near = (scale.to - scale.from) / scale.width * 3;
+  const near = ((scale.to - scale.from) / scale.width) * 3;
   return gaps.find((gap) => t >= gap.from - near && t <= gap.to + near);
 }
 
@@ -128,13 +148,16 @@ function axisLabels(scale, y) {
 function axis() {
   const canvas = svg("svg", { "aria-hidden": "true", height: 20 });
   const frame = el("div", { class: "axis" }, canvas);
-  plots.push({ frame, render: (paper) => {
-    const width = paper ?? frame.clientWidth;
-    if (width < 40) return;
-    canvas.setAttribute("viewBox", `0 0 ${width} 20`);
-    const x = (t) => (t - view.from) / (view.to - view.from) * width;
-    canvas.replaceChildren(...axisLabels({ width, from: view.from, to: view.to, x }, 14));
-  } });
+  plots.push({
+    frame,
+    render: (paper) => {
+      const width = paper ?? frame.clientWidth;
+      if (width < 40) return;
+      canvas.setAttribute("viewBox", `0 0 ${width} 20`);
+      const x = (t) => ((t - view.from) / (view.to - view.from)) * width;
+      canvas.replaceChildren(...axisLabels({ width, from: view.from, to: view.to, x }, 14));
+    },
+  });
   onZone(redraw);
   return frame;
 }
@@ -143,7 +166,10 @@ function listen(plot, tell, key) {
   const { frame } = plot;
   const placeOf = (event) => {
     const box = frame.getBoundingClientRect();
-    return { x: Math.min(Math.max(event.clientX - box.left, 0), box.width), y: event.clientY - box.top };
+    return {
+      x: Math.min(Math.max(event.clientX - box.left, 0), box.width),
+      y: event.clientY - box.top,
+    };
   };
   let pressed = null;
   frame.addEventListener("pointerdown", (event) => {
@@ -179,14 +205,19 @@ function listen(plot, tell, key) {
     });
   }
   frame.addEventListener("dblclick", showAll);
-  frame.addEventListener("wheel", (event) => {
-    // Alone it scrolls the page.
-    if (!event.ctrlKey && !event.metaKey) return;
-    event.preventDefault();
-    zoom(event.deltaY > 0 ? 1.25 : 0.8, plot.scale.t(placeOf(event).x));
-  }, { passive: false });
+  frame.addEventListener(
+    "wheel",
+    (event) => {
+      // Alone it scrolls the page.
+      if (!event.ctrlKey && !event.metaKey) return;
+      event.preventDefault();
+      zoom(event.deltaY > 0 ? 1.25 : 0.8, plot.scale.t(placeOf(event).x));
+    },
+    { passive: false },
+  );
   frame.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") hideTip();
     if (key?.(event.key) || viewKey(event.key)) event.preventDefault();
   });
 }

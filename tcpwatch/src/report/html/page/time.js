@@ -45,7 +45,11 @@ function isDated() {
 /** A wall time: by how much of it, "m" minutes, "s" seconds, "ms" milliseconds. */
 function stamp(us, exact = "s", dated = isDated()) {
   const { date, minutes, seconds, milliseconds } = parts(us);
-  const time = { m: minutes, s: `${minutes}:${seconds}`, ms: `${minutes}:${seconds}.${milliseconds}` };
+  const time = {
+    m: minutes,
+    s: `${minutes}:${seconds}`,
+    ms: `${minutes}:${seconds}.${milliseconds}`,
+  };
   return (dated ? `${date} ` : "") + time[exact];
 }
 
@@ -78,12 +82,15 @@ function moment(t, exact = "ms") {
 
 /** Words in which moments are marked (MOMENT in html/data.rs). */
 function withMoments(text) {
-  return text.split(/\u0002(\d+)\u0003/).map((part, number) =>
-    number % 2 ? timeNode(Number(part)) : part);
+  return text
+    .split(/\u0002(\d+)\u0003/)
+    .map((part, number) => (number % 2 ? timeNode(Number(part)) : part));
 }
 
-const STEPS = [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 15e6, 3e7, 6e7,
-  12e7, 3e8, 6e8, 9e8, 18e8, 36e8, 72e8, 108e8, 216e8, 432e8, 864e8, 1728e8, 6048e8];
+const STEPS = [
+  1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 15e6, 3e7, 6e7, 12e7, 3e8, 6e8,
+  9e8, 18e8, 36e8, 72e8, 108e8, 216e8, 432e8, 864e8, 1728e8, 6048e8,
+];
 
 /** Moments at round times between two, at most so many, with their labels. */
 function ticks(from, to, most) {

@@ -25,8 +25,11 @@ function say(text) {
 
 /** A row of a tip: a colour, a name, a number. */
 function tipRow(kind, name, number) {
-  return el("p", { class: "row" },
+  return el(
+    "p",
+    { class: "row" },
     el("span", { class: kind ? `chip ${kind}` : "chip none" }),
     el("span", { class: "name" }, name),
-    el("b", null, number));
+    el("b", null, number),
+  );
 }

@@ -64,12 +64,18 @@ function viewBar() {
   onView(tell);
   onZone(tell);
   tell();
-  return el("div", { class: "bar" },
+  return el(
+    "div",
+    { class: "bar" },
     shown,
-    el("div", { class: "buttons", role: "group", "aria-label": "Part of time that is shown" },
+    el(
+      "div",
+      { class: "buttons", role: "group", "aria-label": "Part of time that is shown" },
       button("−", "Show more time (-)", () => zoom(2)),
       button("+", "Show less time (+)", () => zoom(0.5)),
       button("←", "Earlier (left arrow)", () => pan(-0.25)),
       button("→", "Later (right arrow)", () => pan(0.25)),
-      button("All", "Show everything (0)", showAll)));
+      button("All", "Show everything (0)", showAll),
+    ),
+  );
 }
