@@ -55,6 +55,8 @@ pub(crate) fn run() -> Result<()> {
             .args(["test", "--locked", "--test", "export", "--", "--ignored", "consumers"])
             .env("TCPWATCH_PYTHON", python()?),
     )?;
+    println!("== chores: cargo test --package xtask");
+    exec(cargo().args(["test", "--locked", "--package", "xtask"]))?;
     println!("== tests: cargo test");
     exec(cargo().args(["test", "--locked"]))
 }

@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod ebpf;
 mod fuzz;
+mod screenshots;
 
 use std::{
     path::PathBuf,
@@ -35,6 +36,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Renew fuzz/corpus from stories, a recording and what fuzzing has found
     FuzzCorpus,
+    /// Make the pictures in docs/images anew
+    Screenshots(screenshots::Args),
     /// Everything that must pass before a change lands
     Ci,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Hold(args) => bench::hold(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::FuzzCorpus => fuzz::renew(),
+        Task::Screenshots(args) => screenshots::run(&args),
         Task::Ci => ci::run(),
     };
     match result {
