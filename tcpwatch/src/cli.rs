@@ -25,6 +25,8 @@ Examples:
                                          fail a test suite that leaks
   sudo tcpwatch record -o incident.tcpw  keep everything for later
   tcpwatch replay incident.tcpw          what happened, anywhere and without root
+  tcpwatch report incident.tcpw --html incident.html
+                                         the postmortem as a page for a browser
   sudo tcpwatch demo                     see it find a leak, in ten seconds
 
 Exit codes: 0 ok, 1 findings and --fail-on-leak, 2 error.";
