@@ -8,7 +8,11 @@ use tcpwatch::{
         record::{Record, Sink},
         time::{ClockMark, Nanos},
     },
-    report::{Collector, json, text},
+    report::{
+        Collector,
+        html::{self, Source},
+        json, text,
+    },
     sink::{
         csv::CsvSink,
         json::JsonSink,
@@ -31,7 +35,7 @@ impl Write for Harmless {
     }
 }
 
-/// Text, JSON, CSV and a report.
+/// Text, JSON, CSV, and a report in each of its ways.
 pub(crate) struct Everything {
     text: TextSink<Harmless>,
     json: JsonSink<Harmless>,
@@ -47,7 +51,7 @@ impl Everything {
             text: TextSink::new(Harmless, style),
             json: JsonSink::new(Harmless),
             csv: CsvSink::new(io::sink()),
-            collector: Collector::new(linger),
+            collector: Collector::for_page(linger),
         }
     }
 
@@ -56,7 +60,8 @@ impl Everything {
         let report = self.collector.report();
         json::write(&mut Harmless, &report)?;
         let style = text::Style { width: 80, colour: false, top: 5, zone: TimeZone::UTC };
-        text::write(&mut Harmless, &report, &style)
+        text::write(&mut Harmless, &report, &style)?;
+        html::write(&mut Harmless, &Source::default(), &report, &self.collector.listed())
     }
 }
 
