@@ -182,7 +182,7 @@ impl Passes {
                 // Whoever led there has just ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if !std::mem::replace(&mut self.warned, true) => log::warn!(
-                    "cannot look into other network namespaces ({error}): orphans and TIME_WAIT there are not counted; it takes CAP_SYS_ADMIN"
+                    "cannot look into other network namespaces ({error}): long accept queues, orphans and TIME_WAIT there are not seen; it takes CAP_SYS_ADMIN"
                 ),
                 Err(_) => {}
             }

@@ -34,6 +34,8 @@ pub(crate) fn tests() -> Vec<Test> {
 const PATIENCE: Nanos = Nanos(20_000_000_000);
 /// `CAP_SYS_PTRACE`, as `/proc` writes it.
 const PTRACE: &str = "0000000000080000";
+/// The same with `CAP_SYS_ADMIN`.
+const PTRACE_AND_ADMIN: &str = "0000000000280000";
 const NONE: &str = "0000000000000000";
 
 /// What `/proc` says of the privileges of one thread.
@@ -319,6 +321,10 @@ fn elsewhere() {
     for _ in 0..late {
         assert_eq!(watch.finding("open")["verdict"], "never-accepted");
     }
+    // Looks that go on need to enter it again.
+    let looks = Watch::start_elsewhere_unattached(&["leaks", "--watch", "10s", "-N", &namespace]);
+    looks.said("watching for");
+    has_only(PTRACE_AND_ADMIN, looks.id());
     let done = watch.stop();
     let ended = done.of("finding").iter().filter(|f| f["status"] == "ended").count();
     assert_eq!(ended, 0, "all are still there");

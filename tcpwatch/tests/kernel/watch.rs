@@ -69,12 +69,17 @@ impl Watch {
 
     /// The same in another network namespace.
     pub(crate) fn start_elsewhere(flags: &[&str]) -> Self {
-        let mut command = Command::new("unshare");
-        command.args(["--net", env!("CARGO_BIN_EXE_tcpwatch")]).args(flags);
-        let watch =
-            Self::spawn_command(command.args(["--ready-file", "/dev/stderr"]), Stdio::piped());
+        let flags = [flags, &["--ready-file", "/dev/stderr"]].concat();
+        let watch = Self::start_elsewhere_unattached(&flags);
         watch.said("ready");
         watch
+    }
+
+    /// The same for what attaches nothing.
+    pub(crate) fn start_elsewhere_unattached(flags: &[&str]) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", env!("CARGO_BIN_EXE_tcpwatch")]).args(flags);
+        Self::spawn_command(&mut command, Stdio::piped())
     }
 
     /// Its process.
