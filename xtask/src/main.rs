@@ -5,6 +5,7 @@ mod ci;
 mod ebpf;
 mod fuzz;
 mod screenshots;
+mod service;
 
 use std::{
     path::PathBuf,
@@ -38,6 +39,8 @@ enum Task {
     FuzzCorpus,
     /// Make the pictures in docs/images anew
     Screenshots(screenshots::Args),
+    /// Fail if systemd does not understand the unit, or rates it worse than the docs say
+    CheckService,
     /// Everything that must pass before a change lands
     Ci,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::run(&args),
         Task::FuzzCorpus => fuzz::renew(),
         Task::Screenshots(args) => screenshots::run(&args),
+        Task::CheckService => service::check(),
         Task::Ci => ci::run(),
     };
     match result {
