@@ -3,7 +3,7 @@
 //! Every verb keeps this order: load and attach, look once, shed, and only then open what the user
 //! named, start threads and read what others wrote. Capabilities are those of a thread, which hands
 //! them to threads that it starts, so there must be no other by then (but see
-//! [`crate::stop::Launcher`]).
+//! [`crate::launch::Launcher`]).
 
 use std::{fs, io};
 
