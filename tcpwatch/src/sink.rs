@@ -2,6 +2,7 @@
 
 pub mod csv;
 pub mod culprit;
+pub mod fan;
 pub mod json;
 pub mod text;
 
