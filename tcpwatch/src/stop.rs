@@ -35,6 +35,14 @@ pub struct Stop {
     told: oneshot::Receiver<()>,
     alarm: Sender<()>,
     flag: Arc<AtomicBool>,
+    /// The run has written all it had.
+    over: Arc<AtomicBool>,
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+    }
 }
 
 /// Signals that wait for somebody who minds them.
@@ -67,6 +75,8 @@ impl Stop {
         let (tell, told) = oneshot::channel();
         let flag = Arc::new(AtomicBool::new(false));
         let raised = Arc::clone(&flag);
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
         thread::spawn(move || {
             if rung.recv().is_err() {
                 return;
@@ -79,13 +89,22 @@ impl Stop {
             thread::sleep(SAME_WISH);
             while rung.try_recv().is_ok() {}
             // Nobody is left who could ring: the run has ended.
-            if rung.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected) {
+            let mut again = rung.recv_timeout(PATIENCE);
+            if again == Err(RecvTimeoutError::Timeout) && is_over.load(Ordering::Acquire) {
+                // What is still done has a limit of its own.
+                again = rung.recv().map_err(|_| RecvTimeoutError::Disconnected);
+            }
+            if again == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
-            say("tcpwatch: error: nobody takes the output; what was not written is lost");
+            say(if is_over.load(Ordering::Acquire) {
+                "tcpwatch: error: told to stop at once; what was not handed on is lost"
+            } else {
+                "tcpwatch: error: nobody takes the output; what was not written is lost"
+            });
             give_up();
         });
-        Self { told, alarm, flag }
+        Self { told, alarm, flag, over }
     }
 
     /// What to ring.
