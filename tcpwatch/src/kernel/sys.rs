@@ -103,3 +103,24 @@ pub(super) fn trim() {
         libc::malloc_trim(0);
     }
 }
+
+/// Has a command's process take a step between fork and exec.
+pub(super) fn in_child(
+    command: &mut Command,
+    step: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: the one step there is (`child.rs`) makes system calls only: it allocates nothing and
+    // takes no lock, so it may run in a copy of one thread of many.
+    unsafe {
+        command.pre_exec(step);
+    }
+}
+
+/// Marks every descriptor but the first three to be closed by exec, also those of libraries that forgot.
+pub(super) fn close_others_on_exec() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    const CLOEXEC: libc::c_uint = 4;
+    // SAFETY: it takes numbers and closes nothing now, so no owner of a descriptor is deceived.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
