@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these are help texts, which show backticks as they are")]
 
+mod notify;
 mod recordings;
 mod top;
 
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::styling};
 
-pub use self::{recordings::*, top::*};
+pub use self::{notify::*, recordings::*, top::*};
 use crate::{config, core::state::State};
 
 const EXAMPLES: &str = "\
@@ -58,7 +59,7 @@ pub enum Command {
     /// A screen that updates: whose connections linger, why, and when that will hurt
     Top(TopArgs),
     /// Record to a trace file that replays anywhere, without root: a black box
-    Record(RecordArgs),
+    Record(Box<RecordArgs>),
     /// Show a recording as if it happened now, with other thresholds and filters if you like
     Replay(ReplayArgs),
     /// The postmortem of a recording: what happened, who leaked, how long everything took
@@ -114,6 +115,9 @@ pub struct LiveArgs {
     /// What to show.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Who else is told.
+    #[command(flatten)]
+    pub notify: NotifyArgs,
 }
 
 /// Which sockets to watch. Several values of one flag widen, several flags narrow.

@@ -20,6 +20,7 @@ pub mod export;
 pub mod info;
 pub mod kernel;
 pub mod launch;
+pub mod notify;
 pub mod output;
 pub mod report;
 pub mod sink;

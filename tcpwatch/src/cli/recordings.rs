@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{FilterArgs, OutputArgs};
+use super::{FilterArgs, NotifyArgs, OutputArgs};
 use crate::{
     config,
     trace::{pack, recording::Moment},
@@ -53,6 +53,9 @@ pub struct RecordArgs {
     /// Which sockets.
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// Who else is told.
+    #[command(flatten)]
+    pub notify: NotifyArgs,
 }
 
 /// What a replay is to do otherwise than the recording run.

@@ -28,6 +28,8 @@ use crate::{
     },
     exit::{Exit, say},
     kernel::load::Plan,
+    notify::Notifiers,
+    sink::fan::Fan,
     stop::Held,
     trace::{
         meta::{Meta, RecordedRules},
@@ -67,6 +69,7 @@ pub fn command(args: &RecordArgs) -> Outcome {
         gathers_evidence: true,
     };
     let signals = Held::new()?;
+    let mut notifiers = Notifiers::start(&args.notify)?;
     let attached = Attached::new(&live.plan)?;
     let mut stop = signals.stop();
     let options = Options {
@@ -78,10 +81,13 @@ pub fn command(args: &RecordArgs) -> Outcome {
     };
     let mut recorder = Recorder::create(&options, meta(&live.rules, attached.began))?;
     let mut status = Line::new(&args.output, recorder.standing());
+    let mut sink = Fan::new(&mut status, vec![&mut notifiers]);
     let ready = || ready(args.ready_file.as_deref());
-    let ran = live::run(&live, attached, &mut stop, &mut status, Some(&mut recorder), ready);
+    let ran = live::run(&live, attached, &mut stop, &mut sink, Some(&mut recorder), ready);
     let progress = recorder.finish();
     status.bar.finish_and_clear();
+    drop(stop);
+    notifiers.finish();
     let summary = ran?;
     say(&format!(
         "tcpwatch: recorded {} and {} in {}: {} in {}; {} lost",

@@ -17,8 +17,9 @@ use crate::{
     config,
     core::{comm::shown, tape::Tape},
     exit::Exit,
+    notify::Notifiers,
     output::{self, Destination},
-    sink::text,
+    sink::{fan::Fan, text},
     stop::Held,
 };
 
@@ -34,16 +35,21 @@ pub fn command(args: &LiveArgs) -> Outcome {
     };
     // Before the kernel program, so that an early ^C still ends in a summary.
     let signals = Held::new()?;
+    let mut notifiers = Notifiers::start(&args.notify)?;
     let attached = Attached::new(&live.plan)?;
     let mut stop = signals.stop();
     let mut outlet = output::outlet(&args.output, Destination::Stdout)?;
     let mut recorder = super::record::beside(args.record.as_deref(), &live, &attached)?;
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
+    let mut sink = Fan::new(&mut outlet, vec![&mut notifiers]);
     let ready = || ready(args.ready_file.as_deref());
-    let watched = live::run(&live, attached, &mut stop, &mut outlet, tape, ready);
+    let watched = live::run(&live, attached, &mut stop, &mut sink, tape, ready);
     super::record::finish_beside(recorder);
+    let written = outlet.finish();
+    drop(stop);
+    notifiers.finish();
     let mut summary = watched?;
-    summary.unshown = outlet.finish()?;
+    summary.unshown = written?;
     if args.output.csv {
         let _ = text::write_summary(&mut io::stderr().lock(), &summary);
     }
