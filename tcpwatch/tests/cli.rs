@@ -45,6 +45,15 @@ fn bad_input_is_refused_with_a_reason() {
     refused(&["nonsense"], &["nonsense"]);
     refused(&["record"], &["--output"]);
     refused(&["record", "-o", "/tmp/x", "--rotate-size", "5"], &["64K"]);
+    refused(&["--otlp", "collector:4318"], &["--otlp", "http://localhost:4318"]);
+    refused(&["--otlp", "http://c", "--otlp-header", "secret"], &["KEY=VALUE"]);
+    refused(&["--otlp-header", "a=b"], &["--otlp"]);
+    refused(&["--exec-on-finding", " "], &["there is no command"]);
+    refused(
+        &["--exec-on-finding", "true", "--exec-user", "no-such-user"],
+        &["no user 'no-such-user'"],
+    );
+    refused(&["--exec-user", "root"], &["--exec-on-finding"]);
     refused(&["replay"], &["<FILE>"]);
     refused(&["replay", "/no/such/file"], &["/no/such/file", "No such file"]);
     refused(&["replay", "/etc/hostname"], &["/etc/hostname", "not a trace file"]);

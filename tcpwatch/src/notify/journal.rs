@@ -45,8 +45,8 @@ pub(super) async fn run(mut inbox: Inbox, path: PathBuf) {
         let entry = entry(&notice);
         match timeout(PATIENCE, send(&mut journal, &path, &entry)).await {
             Ok(Ok(())) => inbox.tally.delivered(1),
-            Ok(Err(error)) => inbox.warn(&format!("{}: {error}", path.display())),
-            Err(_) => inbox.warn(&format!("{} takes no entry", path.display())),
+            Ok(Err(error)) => inbox.warn(&format!("{}: {error}", crate::core::comm::shown(&path))),
+            Err(_) => inbox.warn(&format!("{} takes no entry", crate::core::comm::shown(&path))),
         }
     }
 }

@@ -65,8 +65,12 @@ mod tests {
         }
     }
 
-    const LOST: Record<'_> =
-        Record::Lost(Lost { at: crate::core::time::Timestamp(0), count: 1, total: 1 });
+    const LOST: Record<'_> = Record::Lost(Lost {
+        at: crate::core::time::Timestamp(0),
+        place: crate::core::record::Place::Ring,
+        count: 1,
+        total: 1,
+    });
 
     #[test]
     fn only_the_first_can_end_the_run() {

@@ -15,6 +15,7 @@ mod findings;
 mod harmless;
 mod hostile;
 mod leaks;
+mod notify;
 mod odd;
 mod owners;
 mod peers;
@@ -56,6 +57,7 @@ fn main() {
         odd::tests(),
         hostile::tests(),
         top::tests(),
+        notify::tests(),
     ]
     .into_iter()
     .flatten()

@@ -56,13 +56,24 @@ impl Watch {
 
     /// The same for what attaches nothing.
     pub(crate) fn start_unattached(flags: &[&str]) -> Self {
-        Self::spawn_unattached(flags, Stdio::piped())
+        Self::spawn_unattached(flags, Stdio::piped(), &[])
+    }
+
+    /// The same as [`Self::start`], with variables in its environment.
+    pub(crate) fn start_with(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let namespace = namespace();
+        let flags = [&["-j", "-N", &namespace], flags].concat();
+        Self::spawn_with(&flags, Stdio::piped(), variables)
     }
 
     /// Starts it with its output here and waits until it is attached.
     pub(crate) fn spawn(flags: &[&str], stdout: Stdio) -> Self {
+        Self::spawn_with(flags, stdout, &[])
+    }
+
+    fn spawn_with(flags: &[&str], stdout: Stdio, variables: &[(&str, &str)]) -> Self {
         let flags = [flags, &["--ready-file", "/dev/stderr"]].concat();
-        let watch = Self::spawn_unattached(&flags, stdout);
+        let watch = Self::spawn_unattached(&flags, stdout, variables);
         watch.said("ready");
         watch
     }
@@ -87,9 +98,9 @@ impl Watch {
         self.child.id()
     }
 
-    fn spawn_unattached(flags: &[&str], stdout: Stdio) -> Self {
+    fn spawn_unattached(flags: &[&str], stdout: Stdio, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
-        Self::spawn_command(command.args(flags), stdout)
+        Self::spawn_command(command.args(flags).envs(variables.iter().copied()), stdout)
     }
 
     fn spawn_command(command: &mut Command, stdout: Stdio) -> Self {
@@ -102,14 +113,25 @@ impl Watch {
 
     /// Waits for a line on standard error that has these words.
     pub(crate) fn said(&self, words: &str) -> String {
+        self.said_until(words).pop().unwrap()
+    }
+
+    /// The same, with all lines before it.
+    pub(crate) fn said_until(&self, words: &str) -> Vec<String> {
         let mut said = Vec::new();
         loop {
             match self.err.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(words) => return line,
                 Ok(line) => said.push(line),
                 Err(why) => panic!("tcpwatch does not say '{words}' ({why}): {said:?}"),
             }
+            if said.last().is_some_and(|line| line.contains(words)) {
+                return said;
+            }
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
