@@ -43,6 +43,8 @@ function timePlot({ id, title, notes, label, height, draw, tell, key, table: num
     const scale = (plot.scale = {
       width,
       height: tall,
+      // Whether there is room on the left.
+      margin: !paper && frame.parentNode.offsetLeft > 100,
       from: view.from,
       to: view.to,
       x: (t) => ((t - view.from) / (view.to - view.from)) * width,
@@ -121,8 +123,8 @@ function drawGaps(canvas, scale) {
   const narrowest = 4;
   for (const gap of gaps) {
     if (gap.to < scale.from || gap.from > scale.to) continue;
-    const from = scale.x(gap.from);
-    const width = Math.max(scale.x(gap.to) - from, narrowest);
+    const from = Math.max(scale.x(gap.from), 0);
+    const width = Math.min(Math.max(scale.x(gap.to) - from, narrowest), scale.width - from);
     canvas.append(svg("rect", { class: "gap", x: from, y: 0, width, height: scale.height }));
   }
 }

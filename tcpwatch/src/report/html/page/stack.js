@@ -100,9 +100,7 @@ function drawStack(canvas, scale) {
   const y = (count) => scale.height - (count / top) * scale.height;
   const clamped = (t) => Math.min(Math.max(scale.x(t), -2), scale.width + 2);
   const base = new Float64Array(list.length);
-  const labels = lines.map((count) =>
-    svg("text", { class: "level", x: 2, y: Math.max(y(count) - 4, 11) }, grouped(count)),
-  );
+  const labels = lines.map((count) => levelLabel(count, y(count), scale));
   canvas.append(
     ...lines.map((count) =>
       svg("line", { class: "level", x1: 0, x2: scale.width, y1: y(count), y2: y(count) }),
@@ -153,6 +151,13 @@ function drawStack(canvas, scale) {
       ),
     );
   }
+}
+
+/** What a line stands for: left of the chart, or in it where that is all the room there is. */
+function levelLabel(count, y, { margin }) {
+  return margin
+    ? svg("text", { class: "level", x: -7, y: y + 4, "text-anchor": "end" }, grouped(count))
+    : svg("text", { class: "level", x: 2, y: Math.max(y - 4, 11) }, grouped(count));
 }
 
 /** How much was lost, beside the gaps, unless they are too many. */
