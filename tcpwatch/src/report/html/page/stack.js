@@ -60,7 +60,7 @@ function stackPlot() {
           "All in CLOSE_WAIT are those that were seen: some changes were lost or not shown.",
         ),
     ],
-    height: (width) => (all === 0 ? 120 : width < 500 ? 200 : 260),
+    height: (width) => (all === 0 ? 120 : width < 750 ? 200 : 260),
     draw: drawStack,
     tell: tellStack,
     table: stackTable(),
