@@ -11,6 +11,7 @@ mod detail;
 mod field;
 mod raw;
 mod setting;
+pub mod tally;
 
 pub use detail::{DETAILS, DETAILS_LEN, UNKNOWN};
 pub use field::{FIELD_COUNT, FIELDS, Field, FieldSpec, MISSING, Need};
@@ -30,6 +31,8 @@ pub mod name {
     pub const COUNTERS: &str = "COUNTERS";
     /// Per-CPU socket id allocator, one `u64` per CPU.
     pub const NEXT_ID: &str = "NEXT_ID";
+    /// Per-CPU counts of all transitions, laid out as [`tally`](crate::tally) says.
+    pub const TALLY: &str = "TALLY";
     /// Watched process ids (hash, `u32` to `u8`).
     pub const PIDS: &str = "PIDS";
     /// Watched local ports: 65,536 bits in `u64` words.

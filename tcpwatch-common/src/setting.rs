@@ -20,10 +20,12 @@ pub enum Setting {
     FollowFrom,
     /// 1: looks at connections in `CLOSE_WAIT` carry everything that `ss -i` shows.
     Details,
+    /// 1: every transition is counted in `TALLY`, also those that are not emitted.
+    Tally,
 }
 
 /// Number of [`Setting`] slots.
-pub const SETTING_COUNT: usize = 7;
+pub const SETTING_COUNT: usize = 8;
 
 /// Bits of [`Setting::Filters`].
 pub mod filter {

@@ -20,9 +20,9 @@ pub fn is_watched(pid: u32) -> bool {
     pid != 0 && PIDS.get_ptr(pid).is_some()
 }
 
-/// Whether a transition passes the filters. `actor` is 0 if unknown.
+/// Whether a transition is one of those to emit.
 #[inline(always)]
-pub fn passes(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> bool {
+pub fn is_wanted(sk: Ptr, change: &Change, actor: u32) -> bool {
     let states = setting(Setting::States);
     if states != u32::MAX
         && states >> (change.old & 31) & 1 == 0
@@ -30,10 +30,13 @@ pub fn passes(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> bool 
     {
         return false;
     }
+    setting(Setting::Filters) & filter::FINDINGS == 0 || matters_to_findings(sk, change.kind, actor)
+}
+
+/// Whether a transition is of a socket that the filters let pass. `actor` is 0 if unknown.
+#[inline(always)]
+pub fn concerns(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> bool {
     let filters = setting(Setting::Filters);
-    if filters & filter::FINDINGS != 0 && !matters_to_findings(sk, change.kind, actor) {
-        return false;
-    }
     if filters & (filter::V4 | filter::V6) != 0 && !family_passes(sk, filters) {
         return false;
     }

@@ -18,6 +18,7 @@ mod maps;
 mod pass;
 mod queue;
 mod socket;
+mod tally;
 mod transition;
 mod waiters;
 

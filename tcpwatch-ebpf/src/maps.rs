@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use tcpwatch_common::{
     COMM_LEN, COUNTER_COUNT, Counter, PASS_SETTING_COUNT, PassSetting, RawTransition, Setting,
+    tally::TALLY_LEN,
 };
 
 use crate::kernel::{Ptr, setting};
@@ -29,6 +30,8 @@ const PORT_WORDS: usize = 65_536 / 64;
 pub static EVENTS: RingBuf<RawTransition, { 16 << 20 }> = RingBuf::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, COUNTER_COUNT> = PerCpuArray::new();
+#[btf_map]
+static TALLY: PerCpuArray<[u64; TALLY_LEN], 1> = PerCpuArray::new();
 #[btf_map]
 static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 #[btf_map]
@@ -117,7 +120,7 @@ pub fn remembered(sk: Ptr) -> Option<&'static mut Remembered> {
 /// Adds atomically and returns the old value. A softirq on the same CPU may interrupt an iterator
 /// between the load and the store of a plain increment; rustc has no atomics for this target.
 #[inline(always)]
-fn fetch_add(slot: *mut u64, amount: u64) -> u64 {
+pub fn fetch_add(slot: *mut u64, amount: u64) -> u64 {
     let mut value = amount;
     unsafe {
         asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) value, in(reg) slot)
@@ -141,6 +144,12 @@ pub fn count(counter: Counter) -> u64 {
         Some(slot) => fetch_add(slot, 1),
         None => 0,
     }
+}
+
+/// This CPU's counts.
+#[inline(always)]
+pub fn tally() -> Option<*mut [u64; TALLY_LEN]> {
+    TALLY.get_ptr_mut(0)
 }
 
 /// Submit flags for the `nth` record of this CPU: the agent drains on a tick and is woken only

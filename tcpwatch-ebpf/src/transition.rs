@@ -15,7 +15,7 @@ use crate::{
     change, filter,
     kernel::{Process, Ptr, current, load},
     maps::{EVENTS, Remembered, count, new_id, remembered, wakeup},
-    socket,
+    socket, tally,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -199,14 +199,26 @@ fn tell_deferred(sk: Ptr, tcp: Ptr, known: &mut Remembered, local_port: u16) {
     known.entered_ns = entered_ns;
 }
 
-/// Filters and emits; returns when the change happened, which is now unless it is told late.
+/// Filters, emits and counts; returns when the change happened, which is now unless it is told late.
 #[inline(always)]
 fn tell(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u64>) -> u64 {
     let actor_pid = change.actor.map_or(0, |process| process.pid);
-    if !filter::passes(sk, change, known, actor_pid) {
+    if !filter::concerns(sk, change, known, actor_pid) {
         count(Counter::Filtered);
         return unsafe { bpf_ktime_get_ns() };
     }
+    let at_ns = if filter::is_wanted(sk, change, actor_pid) {
+        emit(sk, tcp, known, change, at)
+    } else {
+        count(Counter::Filtered);
+        unsafe { bpf_ktime_get_ns() }
+    };
+    tally::note(known, change, at_ns);
+    at_ns
+}
+
+#[inline(always)]
+fn emit(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u64>) -> u64 {
     let Some(mut entry) = EVENTS.reserve(0) else {
         count(Counter::Lost);
         return unsafe { bpf_ktime_get_ns() };
@@ -226,7 +238,7 @@ fn tell(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u
     if change.owned {
         out.socket.flags |= flag::OWNED;
     }
-    out.actor_pid = actor_pid;
+    out.actor_pid = change.actor.map_or(0, |process| process.pid);
     out.actor_comm = change.actor.map_or([0; 16], |process| process.comm);
     out.old = change.old as u8;
     out.new = change.new as u8;

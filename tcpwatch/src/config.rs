@@ -231,6 +231,7 @@ pub fn plan(args: &LiveArgs, filter: &Filter) -> Result<Plan> {
         exact_accept: true,
         details: args.output.json,
         follow_from: None,
+        tally: false,
     })
 }
 

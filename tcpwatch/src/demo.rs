@@ -56,6 +56,7 @@ pub fn command(args: &DemoArgs) -> Outcome {
             exact_accept: true,
             details: args.json,
             follow_from: None,
+            tally: false,
         },
         rules: Rules {
             linger: LINGER.into(),

@@ -204,6 +204,7 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
         exact_accept: true,
         details: false,
         follow_from: None,
+        tally: false,
     };
     let (kernel, _ring, mut passes) = match Kernel::attach(&plan) {
         Ok(attached) => attached,

@@ -15,7 +15,7 @@ use aya::{
 };
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
-use super::{btf::Btf, layout::Layout, pass::Passes, sys};
+use super::{btf::Btf, layout::Layout, meters::Meters, pass::Passes, sys};
 use crate::core::{filter::Filter, state::State, time::Nanos};
 
 /// The kernel program, built from `tcpwatch-ebpf` by `cargo xtask build-ebpf`.
@@ -26,6 +26,7 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// What the kernel program is to do.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Plan {
     /// Filters that it applies.
     pub filter: Filter,
@@ -39,6 +40,8 @@ pub struct Plan {
     pub details: bool,
     /// Follow the children of this process.
     pub follow_from: Option<u32>,
+    /// Count every transition in the kernel, also those that are not emitted.
+    pub tally: bool,
 }
 
 /// How acceptors are known.
@@ -109,6 +112,17 @@ impl Kernel {
         let counters = PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)?;
         let pids = HashMap::try_from(take(&mut ebpf, name::PIDS)?)?;
         Ok((Self { ebpf, logger, counters, pids, accept, layout }, ring, passes))
+    }
+
+    /// What the kernel program counts and costs, for any thread; handed out once.
+    pub fn meters(&mut self) -> Result<Meters> {
+        let tally = PerCpuArray::try_from(take(&mut self.ebpf, name::TALLY)?)?;
+        let mut programs = Vec::new();
+        for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+            programs.push((name, program.fd()?.as_fd().try_clone_to_owned()?));
+        }
+        Ok(Meters::new(tally, programs))
     }
 
     /// Transitions that found the ring full.
@@ -267,6 +281,7 @@ fn settings(plan: &Plan, look_only: bool) -> Result<[u32; SETTING_COUNT]> {
     settings[Setting::LookOnly as usize] = u32::from(look_only);
     settings[Setting::Details as usize] = u32::from(plan.details);
     settings[Setting::FollowFrom as usize] = plan.follow_from.unwrap_or(0);
+    settings[Setting::Tally as usize] = u32::from(plan.tally);
     Ok(settings)
 }
 

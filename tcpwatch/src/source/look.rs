@@ -152,6 +152,7 @@ pub fn command(args: &LeaksArgs) -> Outcome {
         exact_accept: false,
         details: args.json,
         follow_from: None,
+        tally: false,
     };
     let mut sink: Box<dyn Sink> = if args.json {
         let out = JsonSink::new(io::BufWriter::new(io::stdout()));

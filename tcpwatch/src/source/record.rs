@@ -56,6 +56,7 @@ pub fn command(args: &RecordArgs) -> Outcome {
             exact_accept: true,
             details: args.details,
             follow_from: None,
+            tally: false,
         },
         rules: Rules {
             linger: args.linger.into(),
@@ -132,7 +133,8 @@ fn tell_missing(progress: &Progress) {
     }
 }
 
-fn meta(rules: &Rules, began: ClockMark) -> Meta {
+/// What a recording says of the run.
+pub(crate) fn meta(rules: &Rules, began: ClockMark) -> Meta {
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();

@@ -83,6 +83,7 @@ fn live(args: &RunArgs) -> Result<Live> {
             exact_accept: true,
             details: args.output.json,
             follow_from: Some(std::process::id()),
+            tally: false,
         },
         rules: Rules {
             linger: args.linger.into(),

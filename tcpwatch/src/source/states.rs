@@ -53,6 +53,7 @@ pub fn command(args: &StatesArgs) -> Outcome {
         exact_accept: false,
         details: false,
         follow_from: None,
+        tally: false,
     };
     let mut seen = Vec::new();
     let mut passes = load::look(&plan)?;
