@@ -5,6 +5,7 @@ mod intake;
 pub mod live;
 pub mod look;
 pub mod meter;
+pub mod monitor;
 pub mod record;
 pub mod replay;
 pub mod run;

@@ -138,6 +138,11 @@ impl Culprits {
         }
     }
 
+    /// Findings in all groups.
+    pub fn members(&self) -> usize {
+        self.of_socket.len()
+    }
+
     /// Counts the ends of sockets of which nobody knows which side connected.
     pub fn count_ends<'a>(&mut self, sockets: impl Iterator<Item = &'a Socket>) {
         self.ends.clear();

@@ -104,6 +104,18 @@ impl Intake {
         Ok(Pass { started, observations, cost })
     }
 
+    /// Looks at every socket and hands each look on as it comes; the ring is drained meanwhile.
+    /// Says how it went and what CPU time it took.
+    pub(super) fn look(&mut self, take: impl FnMut(Observation) + Send) -> (io::Result<()>, Nanos) {
+        let Self { ring, passes, batch, undecodable, .. } = self;
+        aside(
+            || {
+                fill(ring, batch, undecodable);
+            },
+            move || passes.run(Scope::Everything, take),
+        )
+    }
+
     /// Asks processes what they do; the ring is drained meanwhile.
     pub(super) fn ask(&mut self, pids: Vec<u32>) -> (Vec<ProcessFacts>, Nanos) {
         let Self { ring, batch, undecodable, .. } = self;

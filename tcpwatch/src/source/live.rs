@@ -3,6 +3,8 @@
 //! The kernel does not wake us for every record; we come ten times a second, or when it says that
 //! the ring is filling. Whatever is at hand then goes through the pipeline in one go.
 
+mod count;
+
 use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -13,6 +15,7 @@ use super::{
     attached::Attached,
     intake::{Intake, MOST_BATCHES, Pass},
     meter::Meter,
+    monitor::Monitor,
 };
 use crate::{
     core::{
@@ -77,23 +80,31 @@ pub fn run<'a>(
     tape: Option<&'a mut dyn Tape>,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Summary> {
-    run_metered(live, attached, stop, sink, tape, None, ready)
+    run_beside(live, attached, stop, sink, tape, Beside::default(), ready)
 }
 
-/// The same, and says meanwhile what the kernel program takes.
-pub fn run_metered<'a>(
+/// Who is told how the run itself goes.
+#[derive(Default)]
+pub struct Beside<'a> {
+    /// What the kernel program takes.
+    pub meter: Option<Arc<Meter>>,
+    /// Looks, and how many sockets there are.
+    pub monitor: Option<&'a mut dyn Monitor>,
+}
+
+/// The same, and tells others how the run itself goes.
+pub fn run_beside<'a>(
     live: &Live,
     attached: Attached,
     stop: &mut Stop,
     sink: &'a mut dyn Sink,
     tape: Option<&'a mut dyn Tape>,
-    meter: Option<Arc<Meter>>,
+    beside: Beside<'a>,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Summary> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut watcher = Watcher::start(live, attached, sink, tape)?;
-        watcher.meter = meter;
+        let mut watcher = Watcher::start(live, attached, sink, tape, beside)?;
         ready()?;
         if let Some(duration) = live.duration {
             stop.after(duration);
@@ -125,6 +136,7 @@ struct Watcher<'a> {
     pushed: usize,
     meter: Option<Arc<Meter>>,
     metered: Timestamp,
+    monitor: Option<&'a mut dyn Monitor>,
 }
 
 impl<'a> Watcher<'a> {
@@ -133,8 +145,11 @@ impl<'a> Watcher<'a> {
         attached: Attached,
         sink: &'a mut dyn Sink,
         tape: Option<&'a mut dyn Tape>,
+        beside: Beside<'a>,
     ) -> Result<Self> {
-        let Attached { kernel, intake, began, first } = attached;
+        let Attached { mut kernel, intake, began, first } = attached;
+        let Beside { meter, monitor } = beside;
+        let meters = monitor.is_some().then(|| kernel.meters()).transpose()?;
         let targets: Vec<u32> = live.plan.filter.pids.iter().copied().collect();
         let mut watcher = Self {
             pipeline: Pipeline::new(live.rules.clone(), sink),
@@ -151,9 +166,13 @@ impl<'a> Watcher<'a> {
             rest_until: Timestamp::default(),
             look_again: live.gathers_evidence.then(Timestamp::default),
             pushed: 0,
-            meter: None,
+            meter,
             metered: Timestamp::default(),
+            monitor,
         };
+        if let (Some(monitor), Some(meters)) = (&mut watcher.monitor, meters) {
+            monitor.attached(meters);
+        }
         if let Some(tape) = tape {
             watcher.pipeline.record_to(tape);
         }
@@ -166,7 +185,7 @@ impl<'a> Watcher<'a> {
             }
             alive
         });
-        watcher.take_in(Scope::Everything, clock::used(), first)?;
+        watcher.take_in(Scope::Everything, began.mono, clock::used(), first)?;
         watcher.watch_listening_processes()?;
         watcher.pipeline.flush()?;
         memory::give_back();
@@ -225,6 +244,7 @@ impl<'a> Watcher<'a> {
         if let Some(scope) = self.wanted_pass(mark.mono) {
             self.pass(scope)?;
         }
+        self.count_sockets(mark.mono);
         self.serve_tape()?;
         self.kernel.flush_log();
         self.pipeline.flush()?;
@@ -369,20 +389,29 @@ impl<'a> Watcher<'a> {
     /// Runs a pass and pushes what it saw, in order with the transitions of that time. A pass that
     /// fails is no reason to end: findings then say that nothing confirms them.
     fn pass(&mut self, scope: Scope) -> Result<()> {
-        let used = clock::used();
+        let (began, used) = (clock::now(), clock::used());
         let expected = self.pipeline.lingering().collect();
         let pass = self.intake.pass(scope, expected);
-        self.take_in(scope, used, pass)
+        self.take_in(scope, began, used, pass)
     }
 
-    /// Pushes what a pass saw. `used` is the CPU time of this thread before it.
-    fn take_in(&mut self, scope: Scope, used: Nanos, pass: io::Result<Pass>) -> Result<()> {
+    /// Pushes what a pass saw. `began` is when it did, `used` the CPU time of this thread before it.
+    fn take_in(
+        &mut self,
+        scope: Scope,
+        began: Timestamp,
+        used: Nanos,
+        pass: io::Result<Pass>,
+    ) -> Result<()> {
         let pass = match pass {
             Ok(pass) => pass,
             Err(error) => {
                 log::warn!("cannot look at open sockets: {error}");
                 self.push_batch_in_order(&[])?;
                 let at = clock::now();
+                if let Some(monitor) = &mut self.monitor {
+                    monitor.looked(at, at.since(began), false);
+                }
                 self.rest_until = at + REST_AFTER_FAILURE;
                 return Ok(self.pipeline.push(Input::PassFailed { at })?);
             }
@@ -399,6 +428,9 @@ impl<'a> Watcher<'a> {
             at.since(pass.started).milliseconds(),
             read.since(pass.started).milliseconds()
         );
+        if let Some(monitor) = &mut self.monitor {
+            monitor.looked(at, at.since(began), true);
+        }
         let here = clock::used().0.saturating_sub(used.0);
         let cost = here + pass.cost.0 + asking.0;
         self.rest_until = at + Nanos(cost.saturating_mul(REST_AFTER_PASS));

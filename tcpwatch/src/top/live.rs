@@ -27,7 +27,7 @@ use crate::{
     sink::text::{Style, TextSink},
     source::{
         attached::Attached,
-        live::{self, Live},
+        live::{self, Beside, Live},
         meter::Meter,
         record,
         watch::ready,
@@ -66,7 +66,8 @@ pub(super) fn command(args: &TopArgs) -> Outcome {
     let mut sink = shared.clone();
     let mut shown: Option<Running> = None;
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn tape::Tape);
-    let ran = live::run_metered(&live, attached, &mut stop, &mut sink, tape, Some(meter), || {
+    let beside = Beside { meter: Some(meter), monitor: None };
+    let ran = live::run_beside(&live, attached, &mut stop, &mut sink, tape, beside, || {
         // Not before: what goes wrong until here is told where it always is.
         let driver = Driver::open(shared.clone(), App::new(Subject::Live), about, Box::new(stage))?;
         shown = Some(driver.start(over, alarm)?);
@@ -91,6 +92,7 @@ fn live(args: &TopArgs) -> Result<Live> {
             exact_accept: true,
             details: false,
             follow_from: None,
+            tally: false,
         },
         rules: Rules {
             linger: args.linger.map_or(LINGER, Nanos::from),
