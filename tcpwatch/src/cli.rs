@@ -4,13 +4,14 @@
 
 mod notify;
 mod recordings;
+mod serve;
 mod top;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::styling};
 
-pub use self::{notify::*, recordings::*, top::*};
+pub use self::{notify::*, recordings::*, serve::*, top::*};
 use crate::{config, core::state::State};
 
 const EXAMPLES: &str = "\
@@ -28,6 +29,7 @@ Examples:
   tcpwatch replay incident.tcpw          what happened, anywhere and without root
   tcpwatch report incident.tcpw --html incident.html
                                          the postmortem as a page for a browser
+  sudo tcpwatch serve                    metrics for Prometheus at 127.0.0.1:9469
   sudo tcpwatch demo                     see it find a leak, in ten seconds
 
 Exit codes: 0 ok, 1 findings and --fail-on-leak, 2 error.";
@@ -70,6 +72,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Say what a recording holds, and what of it is damaged
     Info(InfoArgs),
+    /// Serve metrics for Prometheus and open findings over HTTP: the agent for a fleet
+    Serve(ServeArgs),
     /// Run a command and watch it and its descendants from their first socket
     Run(RunArgs),
     /// Count sockets per state, TIME_WAIT included, by process or by port

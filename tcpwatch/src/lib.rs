@@ -23,6 +23,7 @@ pub mod launch;
 pub mod notify;
 pub mod output;
 pub mod report;
+pub mod serve;
 pub mod sink;
 pub mod source;
 pub mod stop;
@@ -59,6 +60,7 @@ pub fn run() -> ExitCode {
         Some(Command::Diff(args)) => report::command::diff(&args),
         Some(Command::Export(args)) => export::command::command(&args),
         Some(Command::Info(args)) => info::command(&args),
+        Some(Command::Serve(args)) => serve::command::command(&args),
         Some(Command::Run(args)) => source::run::command(&args),
         Some(Command::States(args)) => source::states::command(&args),
         Some(Command::Explain(args)) => explain::command(&args),

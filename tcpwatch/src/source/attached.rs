@@ -23,7 +23,7 @@ pub struct Attached {
     pub(super) kernel: Kernel,
     pub(super) intake: Intake,
     /// The clocks before the first pass.
-    pub(super) began: ClockMark,
+    pub(crate) began: ClockMark,
     /// A pass over everything, other network namespaces included: those are entered only now.
     pub(super) first: io::Result<Pass>,
 }

@@ -1,0 +1,128 @@
+//! The HTTP server, on a thread of its own: whatever its clients do, the run goes on.
+//!
+//! Everything that a client may take is bounded: time, bytes of a request, and connections.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use super::{
+    auth::Auth,
+    connections::{Asked, Connections},
+    routes::{self, Routes},
+    tls::Tls,
+};
+
+/// Connections at a time.
+const MOST_CONNECTIONS: usize = 64;
+/// Bytes of a request's head, and headers in it.
+const MOST_HEAD: usize = 16 << 10;
+const MOST_HEADERS: usize = 64;
+/// How long a head may take, from the connection or from the last answer on.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// How long a connection may last, whatever happens on it. Who scrapes opens another.
+const CONNECTION_LASTS: Duration = Duration::from_mins(5);
+/// How long the handshake of TLS may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait after `accept` has failed, as when there are no descriptors left.
+const REST: Duration = Duration::from_millis(100);
+
+/// What is answered, to whom, and how.
+pub(super) struct Server {
+    /// Answers.
+    pub(super) routes: Routes,
+    /// Who may ask.
+    pub(super) auth: Arc<Auth>,
+    /// `None` in the clear.
+    pub(super) tls: Option<Tls>,
+}
+
+/// The address, taken; nothing is answered yet.
+pub(super) fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("listen on {address}; --listen takes another address or port"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Answers from now on, until the process ends.
+pub(super) fn start(listener: TcpListener, server: Server) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let serve = move || {
+        if let Err(error) = runtime.block_on(serve(listener, Arc::new(server))) {
+            log::error!("cannot serve any more: {error}");
+        }
+    };
+    thread::Builder::new().name("http".to_owned()).spawn(serve).context("start a thread")?;
+    Ok(())
+}
+
+async fn serve(listener: TcpListener, server: Arc<Server>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut connections = Connections::new(MOST_CONNECTIONS);
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                log::debug!("accept: {error}");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        connections.make_room();
+        let asked = Asked::default();
+        let task = tokio::spawn(connection(stream, Arc::clone(&server), asked.clone()));
+        connections.add(asked, task.abort_handle());
+    }
+}
+
+async fn connection(stream: TcpStream, server: Arc<Server>, asked: Asked) {
+    let answered = async {
+        let Some(tls) = &server.tls else { return answer(stream, &server, asked).await };
+        match timeout(HANDSHAKE_WITHIN, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => answer(stream, &server, asked).await,
+            Ok(Err(error)) => log::debug!("a client: {error}"),
+            Err(_) => {}
+        }
+    };
+    let _ = timeout(CONNECTION_LASTS, answered).await;
+}
+
+async fn answer<S>(stream: S, server: &Arc<Server>, asked: Asked)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(move |request| {
+        asked.now();
+        let server = Arc::clone(server);
+        async move {
+            Ok::<_, std::convert::Infallible>(if server.auth.admits(request.headers()).await {
+                server.routes.answer(&request)
+            } else {
+                routes::unauthorized()
+            })
+        }
+    });
+    let done = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(MOST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = done.await {
+        log::debug!("a client: {error}");
+    }
+}

@@ -1,0 +1,151 @@
+//! What is answered to which request.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{
+        ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, WWW_AUTHENTICATE,
+    },
+};
+
+use super::{exposition, findings::Findings, model::Model, negotiate};
+use crate::{
+    core::time::{Nanos, Timestamp},
+    kernel::clock,
+};
+
+/// A body of whatever kind.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Who asks more often than this is told the same again: making a page takes the model for a moment.
+const PAGE_EVERY: Nanos = Nanos(200_000_000);
+
+const INDEX: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>tcpwatch</title>\
+<h1>tcpwatch</h1><ul>\
+<li><a href=\"/metrics\">metrics</a>\
+<li><a href=\"/findings\">findings</a>: connections that linger now\
+<li><a href=\"/readyz\">readyz</a>: whether it watches\
+<li><a href=\"/healthz\">healthz</a>: whether it lives</ul>\n";
+
+/// Answers requests.
+pub(super) struct Routes {
+    model: Arc<Model>,
+    /// The last page, and when it was made.
+    page: Mutex<Option<(Timestamp, Arc<str>)>>,
+}
+
+impl Routes {
+    pub(super) fn new(model: Arc<Model>) -> Self {
+        Self { model, page: Mutex::default() }
+    }
+
+    /// The answer. Bodies of requests are not looked at.
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        let path = request.uri().path();
+        if !["/", "/metrics", "/findings", "/healthz", "/readyz"].contains(&path) {
+            return text(StatusCode::NOT_FOUND, "there is no such page; see /\n");
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refusal;
+        }
+        match path {
+            "/metrics" => self.metrics(request.headers()),
+            "/findings" => self.findings(request.headers()),
+            "/readyz" => match self.model.trouble(clock::now()) {
+                None => text(StatusCode::OK, "ready\n"),
+                Some(trouble) => unavailable(trouble),
+            },
+            "/healthz" => text(StatusCode::OK, "alive\n"),
+            _ => response(StatusCode::OK, "text/html; charset=utf-8", full(INDEX.into())),
+        }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+        if !self.model.has_begun() {
+            return unavailable(NOT_YET);
+        }
+        let format = negotiate::Metrics::wanted(accept(headers));
+        let page = self.page().and_then(|page| match format {
+            negotiate::Metrics::Open => Ok(page.to_string()),
+            negotiate::Metrics::Classic => exposition::classic(&page),
+        });
+        match page {
+            Ok(page) => response(StatusCode::OK, format.content_type(), full(page.into())),
+            Err(error) => {
+                log::error!("cannot write the metrics: {error}");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics\n")
+            }
+        }
+    }
+
+    fn page(&self) -> Result<Arc<str>, std::fmt::Error> {
+        let mut last = self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        match &*last {
+            Some((at, page)) if now.since(*at) < PAGE_EVERY => Ok(Arc::clone(page)),
+            _ => {
+                let page: Arc<str> = exposition::open_metrics(self.model.page(now))?.into();
+                *last = Some((now, Arc::clone(&page)));
+                Ok(page)
+            }
+        }
+    }
+
+    fn findings(&self, headers: &HeaderMap) -> Response<Body> {
+        if !self.model.has_begun() {
+            return unavailable(NOT_YET);
+        }
+        let format = negotiate::Findings::wanted(accept(headers));
+        let (clock, findings, more) = self.model.findings(clock::now());
+        let body = Findings::new(clock, findings, format).boxed_unsync();
+        let mut response = response(StatusCode::OK, format.content_type(), body);
+        response.headers_mut().insert("tcpwatch-left-out", HeaderValue::from(more));
+        response
+    }
+}
+
+const NOT_YET: &str = "starting: not every open socket was seen yet";
+
+fn accept(headers: &HeaderMap) -> &str {
+    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
+}
+
+fn unavailable(why: &'static str) -> Response<Body> {
+    text(StatusCode::SERVICE_UNAVAILABLE, why)
+}
+
+/// Whoever has no password, or a wrong one.
+pub(super) fn unauthorized() -> Response<Body> {
+    let mut refusal = text(StatusCode::UNAUTHORIZED, "a user and a password are needed\n");
+    let challenge = HeaderValue::from_static("Basic realm=\"tcpwatch\", charset=\"UTF-8\"");
+    refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    refusal
+}
+
+/// A few words.
+fn text(status: StatusCode, words: &'static str) -> Response<Body> {
+    response(status, "text/plain; charset=utf-8", full(words.into()))
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
