@@ -8,6 +8,7 @@ mod load;
 mod looks;
 mod memory;
 mod page;
+mod serve;
 mod table;
 mod tool;
 mod traces;
@@ -53,6 +54,8 @@ enum Section {
     Leaks,
     /// What a recording takes, beside JSON, CSV and tcpdump
     Traces,
+    /// What the agent of a fleet costs
+    Serve,
     /// What tcpwatch keeps of a socket
     Memory,
     /// How cost grows with connections and processes
@@ -73,6 +76,7 @@ impl Section {
             Self::Transitions => transitions::run(scale),
             Self::Leaks => looks::run(scale),
             Self::Traces => traces::run(scale),
+            Self::Serve => serve::run(scale),
             Self::Memory => memory::run(),
             Self::Growth => growth::run(scale),
         }

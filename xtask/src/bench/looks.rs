@@ -146,10 +146,10 @@ fn pass(mut agent: Child) -> Result<f64> {
 }
 
 /// A process that holds sockets for as long as its input is open.
-struct Holder(Child);
+pub(super) struct Holder(Child);
 
 impl Holder {
-    fn start(number: u32, sockets: u32, lingering: u32) -> Result<Self> {
+    pub(super) fn start(number: u32, sockets: u32, lingering: u32) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["hold", &number.to_string(), &sockets.to_string(), &lingering.to_string()])
             .stdin(Stdio::piped())

@@ -21,6 +21,7 @@ enum Subject {
     Empty,
     Everything,
     FindingsOnly,
+    Serve,
     Record,
     Libbpf(&'static str),
 }
@@ -32,6 +33,7 @@ impl Subject {
             Self::Empty => "an empty program".to_owned(),
             Self::Everything => "`tcpwatch -j`".to_owned(),
             Self::FindingsOnly => "`tcpwatch -j -q`".to_owned(),
+            Self::Serve => "`tcpwatch serve`".to_owned(),
             Self::Record => "`tcpwatch record`".to_owned(),
             Self::Libbpf(name) => format!("`{name}`"),
         }
@@ -48,6 +50,7 @@ impl Subject {
             Self::Empty => Empty::attach().map(Running::Empty),
             Self::Everything => ours(&["-j"]),
             Self::FindingsOnly => ours(&["-j", "-q"]),
+            Self::Serve => ours(&["serve", "--listen", "127.0.0.1:0"]),
             Self::Record => {
                 let file = std::env::temp_dir().join("tcpwatch-bench.tcpw");
                 let _ = std::fs::remove_file(&file);
@@ -91,8 +94,8 @@ fn path(tool: &str) -> String {
 }
 
 fn subjects() -> Vec<Subject> {
-    use Subject::{Empty, Everything, FindingsOnly, Libbpf, Nothing, Record};
-    let mut subjects = vec![Nothing, Empty, FindingsOnly, Everything, Record];
+    use Subject::{Empty, Everything, FindingsOnly, Libbpf, Nothing, Record, Serve};
+    let mut subjects = vec![Nothing, Empty, FindingsOnly, Serve, Everything, Record];
     for tool in ["tcpstates", "tcplife"] {
         if Path::new(&path(tool)).exists() && Path::new("/sys/kernel/tracing/events").exists() {
             subjects.push(Libbpf(tool));

@@ -1,0 +1,121 @@
+//! What the agent of a fleet costs: idle, at a high rate of connections, and with many that linger.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    Scale,
+    load::{churn, in_namespace},
+    looks::Holder,
+    table::{Table, cell},
+    tool::{Tool, median, tcpwatch},
+};
+
+/// How long it is left alone.
+const IDLE: Duration = Duration::from_secs(30);
+/// Connections a second, and seconds of that.
+const PACE: u32 = 20_000;
+const SECONDS: u32 = 5;
+const LINGERING: u32 = 10_000;
+/// What is asked within this time is answered with the page that there is.
+const APART: Duration = Duration::from_millis(300);
+const ADDRESS: &str = "127.0.0.1:9469";
+
+/// Measures.
+pub(crate) fn run(scale: &Scale) -> Result<Vec<Table>> {
+    let mut table = Table {
+        title: "The agent".to_owned(),
+        command: "cargo xtask bench serve",
+        about: format!(
+            "`tcpwatch serve`, counting sockets every 15 s. CPU is that of the agent, of one core, over {} s; \
+             at {PACE} connections a second (fewer if the machine cannot make them) over the time that \
+             {} of them take; a scrape is the median of {}, from the connection to the last byte.",
+            IDLE.as_secs(),
+            PACE * SECONDS,
+            scale.rounds * 4,
+        ),
+        columns: vec!["CPU, %", "RSS, MB", "conn/s", "scrape, ms", "page, KB"],
+        rows: Vec::new(),
+    };
+    for (name, lingering, busy) in [
+        ("idle", 0, false),
+        ("idle, 10,000 connections linger", LINGERING, false),
+        ("busy", 0, true),
+    ] {
+        let cells = in_namespace(|| measure(lingering, busy, scale.rounds * 4))?;
+        table.row(name, cells);
+    }
+    Ok(vec![table])
+}
+
+fn measure(lingering: u32, busy: bool, scrapes: u32) -> Result<Vec<super::table::Cell>> {
+    let holder = (lingering > 0).then(|| Holder::start(0, lingering, lingering)).transpose()?;
+    let mut command = tcpwatch();
+    command.args(["serve", "--linger", "1s", "--listen", ADDRESS]);
+    let agent = Tool::start(command, true)?;
+    if lingering > 0 {
+        wait_for(lingering)?;
+    }
+    agent.settled_cpu_ns()?;
+    let before = agent.cpu_ns()?;
+    #[expect(clippy::disallowed_methods, reason = "it measures time")]
+    let start = Instant::now();
+    let speed = if busy {
+        Some(churn(PACE * SECONDS, Some(PACE))?.connections_per_second)
+    } else {
+        std::thread::sleep(IDLE);
+        None
+    };
+    let elapsed = start.elapsed();
+    let used = Duration::from_nanos(agent.cpu_ns()? - before);
+    let mut times = Vec::new();
+    let mut bytes = 0;
+    for _ in 0..scrapes {
+        std::thread::sleep(APART);
+        #[expect(clippy::disallowed_methods, reason = "it measures time")]
+        let start = Instant::now();
+        bytes = scrape()?.len();
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
+    }
+    let resident = agent.resident_mb()?;
+    agent.stop()?;
+    drop(holder);
+    #[expect(clippy::cast_precision_loss, reason = "kilobytes for people")]
+    let kilobytes = bytes as f64 / 1024.0;
+    Ok(vec![
+        cell(used.as_secs_f64() / elapsed.as_secs_f64() * 100.0, 3),
+        cell(resident, 1),
+        cell(speed, 0),
+        cell(median(times), 2),
+        cell(kilobytes, 1),
+    ])
+}
+
+/// Waits until so many connections linger.
+fn wait_for(lingering: u32) -> Result<()> {
+    const TRIES: u32 = 300;
+    for _ in 0..TRIES {
+        let page = scrape()?;
+        let counts = page.lines().filter_map(|line| {
+            line.strip_prefix("tcpwatch_open_findings{")?.rsplit(' ').next()?.parse::<u32>().ok()
+        });
+        if counts.sum::<u32>() >= lingering {
+            return Ok(());
+        }
+        std::thread::sleep(APART);
+    }
+    bail!("the agent does not find {lingering} connections that linger")
+}
+
+fn scrape() -> Result<String> {
+    let mut stream = TcpStream::connect(ADDRESS).context("connect to the agent")?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    Ok(page)
+}
