@@ -12,5 +12,6 @@ mod outlet;
 mod properties;
 mod report;
 mod scenarios;
+mod serve;
 mod top;
 mod trace;

@@ -23,6 +23,7 @@ mod privileges;
 mod real;
 mod record;
 mod run;
+mod serve;
 #[path = "../screen/tmux.rs"]
 mod tmux;
 mod top;
@@ -58,6 +59,7 @@ fn main() {
         hostile::tests(),
         top::tests(),
         notify::tests(),
+        serve::tests(),
     ]
     .into_iter()
     .flatten()

@@ -14,7 +14,10 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use serde_json::{Value, json};
 
-use self::daemon::{Daemon, free_port};
+pub(crate) use self::{
+    daemon::{Daemon, free_port},
+    ss::eventually,
+};
 use crate::{
     Test,
     leaks::lines,

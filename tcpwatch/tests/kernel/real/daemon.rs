@@ -11,14 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::ss;
 
 /// A program that listens on a port of loopback; killed with the test.
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     pub(super) port: u16,
 }
 
 impl Daemon {
     /// Starts a program and waits until it listens on its port.
-    pub(super) fn start<A: AsRef<OsStr>>(port: u16, command: &[A]) -> Self {
+    pub(crate) fn start<A: AsRef<OsStr>>(port: u16, command: &[A]) -> Self {
         // The kernel kills it when this thread ends, however that comes about.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
@@ -67,6 +67,6 @@ impl Drop for Daemon {
 }
 
 /// A port that nobody else in this namespace uses.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

@@ -11,7 +11,7 @@ const PATIENCE: u64 = 60_000_000_000;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Waits until there is something.
-pub(super) fn eventually<T>(not_yet: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(not_yet: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let until = clock::now().0 + PATIENCE;
     loop {
         if let Some(found) = look() {
