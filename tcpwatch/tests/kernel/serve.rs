@@ -35,6 +35,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("serve_says_what_is_wrong_with_its_web_configuration", secure::wrong)
             .needs("openssl"),
         Test::new("serve_is_what_promtool_accepts", prometheus::checked).needs("promtool"),
+        Test::new("serve_rules_pass_their_tests", prometheus::rules).needs("promtool"),
         Test::new("serve_makes_a_rule_fire_in_prometheus", prometheus::alert).needs("prometheus"),
     ]
 }

@@ -48,6 +48,21 @@ pub(super) fn checked() {
     agent.stop();
 }
 
+/// `promtool test rules` on the tests that are shipped with the rules, and its own opinion of those.
+pub(super) fn rules() {
+    for command in
+        [["check", "rules", "tcpwatch.rules.yml"], ["test", "rules", "tcpwatch.test.yml"]]
+    {
+        let output = Command::new("promtool")
+            .args(command)
+            .current_dir(Path::new(RULES).parent().unwrap())
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
+}
+
 /// Two agents, one for a namespace in which something leaks and one for another. The rules are those
 /// that are shipped, but do not wait before they fire.
 pub(super) fn alert() {
