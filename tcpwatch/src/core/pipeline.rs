@@ -258,7 +258,8 @@ impl<'a> Pipeline<'a> {
     }
 
     fn census(&self) -> Census {
-        let tracked = !self.rules.findings_only;
+        // Of what is not shown no state is kept.
+        let tracked = !self.rules.findings_only && self.rules.filter.states.is_empty();
         Census {
             at: self.now,
             tracked: tracked.then(|| self.table.len() as u64),

@@ -66,7 +66,7 @@ impl Place {
 pub struct Census {
     /// When.
     pub at: Timestamp,
-    /// Sockets tracked; `None` where only findings are followed.
+    /// Sockets tracked; `None` where not all their changes are shown.
     pub tracked: Option<u64>,
     /// Those in `CLOSE_WAIT`.
     pub close_wait: Option<u64>,

@@ -120,6 +120,7 @@ pub struct Driver {
     stage: Box<dyn Stage>,
     messages: Messages,
     snapshot: Snapshot,
+    costs: Costs,
     note: Option<Shown>,
     heard: u64,
 }
@@ -168,6 +169,7 @@ impl Driver {
             stage,
             messages,
             snapshot,
+            costs: Costs::default(),
             note: None,
             heard: 0,
         })
@@ -279,13 +281,16 @@ impl Driver {
         }
         let now = clock::now();
         self.note.take_if(|note| note.until < now);
+        if self.frozen.is_none() {
+            self.costs = self.stage.costs();
+        }
         let around = Around {
             look: Look { colour: self.about.colour },
             zone: self.zone.clone(),
             host: &self.about.host,
             scope: &self.about.scope,
             linger: self.about.linger,
-            costs: self.stage.costs(),
+            costs: self.costs,
             tape: self.stage.tape(),
             play: play.as_ref(),
             messages: &messages,

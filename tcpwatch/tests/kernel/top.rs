@@ -24,6 +24,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("top_ends_on_signals_with_a_summary", signals).needs("tmux"),
         Test::new("top_ends_with_the_processes_it_watches", targets).needs("tmux"),
         Test::new("top_records_beside", record).needs("tmux"),
+        Test::new("top_tells_errors_on_the_terminal", error).needs("tmux"),
+        Test::new("top_follows_findings_only", findings_only).needs("tmux"),
     ]
 }
 
@@ -142,6 +144,29 @@ fn targets() {
     program.kill();
     let screen = terminal.ended(0);
     assert!(screen.contains("has ended"), "{screen}");
+}
+
+/// What goes wrong after the screen was opened is told on the terminal as it was before.
+fn error() {
+    let terminal = Terminal::open(80, 24);
+    terminal.run(&format!("top -N {} --ready-file /no/such/file", namespace()));
+    let screen = terminal.ended(2);
+    assert!(screen.contains("tcpwatch: error: create /no/such/file"), "{screen}");
+}
+
+/// Only what findings need is traced, and what is not known is not shown as none.
+fn findings_only() {
+    let listener = listen(Kind::V4);
+    let terminal = top("-q --linger 300ms");
+    let (client, server) = pair(Kind::V4, &listener);
+    drop(client);
+    let screen = terminal.until_words("1 finding open");
+    for words in ["lingering 1", "- transitions/s", "- sockets"] {
+        assert!(screen.contains(words), "no {words}:\n{screen}");
+    }
+    terminal.press(&["q"]);
+    terminal.ended(0);
+    drop(server);
 }
 
 fn record() {
