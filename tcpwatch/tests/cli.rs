@@ -173,6 +173,32 @@ fn the_readme_shows_what_report_writes() {
 }
 
 #[test]
+fn the_guide_shows_what_the_screen_shows() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let guide = std::fs::read_to_string(format!("{root}/docs/top.md")).expect("there is a guide");
+    let line = guide.lines().find(|line| line.starts_with("$ tcpwatch top ")).expect("a screen");
+    let output = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
+        .args(line.split(' ').skip(2))
+        .args(["--frame", "80x24"])
+        .current_dir(root)
+        .env("TZ", "UTC")
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("tcpwatch runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    // Without the sequences that select bold and the like.
+    let parts = text.split("\x1b[").enumerate();
+    let plain: String = parts
+        .map(|(number, part)| match part.split_once('m') {
+            Some((_, text)) if number > 0 => text,
+            _ => part,
+        })
+        .collect();
+    let shown: String = plain.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    assert!(guide.contains(&format!("{line}\n{shown}```")), "the guide does not show\n{shown}");
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let output = tcpwatch(&["--version"]);
     assert_eq!(

@@ -60,7 +60,7 @@ const COLUMNS: [Column; 10] = [
 /// Descriptors that last no longer than this are shouted,
 const SOON: Nanos = Nanos(600_000_000_000);
 /// and than this are red.
-const TODAY: Nanos = Nanos(14_400_000_000_000);
+const HOURS: Nanos = Nanos(14_400_000_000_000);
 
 pub(super) fn draw(
     buffer: &mut Buffer,
@@ -189,7 +189,7 @@ fn content(row: &CulpritRow, (number, _, wide): Placed, look: Look) -> (String, 
 fn urgency(limit: Nanos, look: Look) -> Style {
     match limit {
         limit if limit < SOON => look.alarm(),
-        limit if limit < TODAY => look.bad(),
+        limit if limit < HOURS => look.bad(),
         _ => look.plain(),
     }
 }
