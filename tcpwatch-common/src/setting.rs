@@ -77,7 +77,9 @@ pub enum Counter {
     NoStorage,
     /// Children of followed processes that found `PIDS` full.
     Unfollowed,
+    /// Transitions that the first program did not run for, and the second told.
+    Caught,
 }
 
 /// Number of [`Counter`] slots.
-pub const COUNTER_COUNT: usize = 5;
+pub const COUNTER_COUNT: usize = 6;

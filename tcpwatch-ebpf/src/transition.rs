@@ -35,9 +35,11 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 ///
 /// The kernel does not run a program that is running already on this CPU
 /// (kernel/trace/bpf_trace.c: __bpf_trace_run), so a softirq that interrupts the first program is
-/// not seen by it; the second then tells what it brought. A task can be in only one of the two, and
-/// a softirq interrupts no softirq, so one of them sees every change. They meet in the socket's
-/// storage, which belongs to one context at a time: whoever holds the socket lock.
+/// not seen by it; the second then tells what it brought. They meet in the socket's storage, which
+/// belongs to one context at a time: whoever holds the socket lock. A softirq interrupts no softirq, so
+/// one of them sees every change, unless the kernel is preemptible: then a softirq may interrupt the
+/// second while a task that was preempted in the first waits for this CPU. The agent knows of that
+/// from what the first has missed and the second not caught.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn second_chance(ctx: BtfTracePointContext) -> i32 {
     if !socket::is_ours(ctx.arg(0)) {
@@ -56,6 +58,7 @@ pub fn second_chance(ctx: BtfTracePointContext) -> i32 {
     let told = known.told;
     known.told = 0;
     if told != name(ctx.arg(1), ctx.arg(2)) {
+        count(Counter::Caught);
         handle(&ctx, known);
     }
     0
