@@ -173,7 +173,7 @@ fn fields(report: &mut Report<impl Write>, verbose: bool) -> Result<()> {
 /// Tries that what was attached goes on without the privileges that attached it.
 fn shed_and_look_again(
     report: &mut Report<impl Write>,
-    kernel: &Kernel,
+    kernel: &mut Kernel,
     passes: &mut Passes,
 ) -> Result<()> {
     const WHAT: &str = "privileges";
@@ -206,7 +206,7 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
         follow_from: None,
         tally: false,
     };
-    let (kernel, _ring, mut passes) = match Kernel::attach(&plan) {
+    let (mut kernel, _ring, mut passes) = match Kernel::attach(&plan) {
         Ok(attached) => attached,
         Err(error) => {
             report.line(Mark::Bad, "kernel program", &format!("{error:#}"))?;
@@ -232,7 +232,7 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
         )?,
         Err(error) => report.line(Mark::Bad, "task_file iterator", &error.to_string())?,
     }
-    shed_and_look_again(report, &kernel, &mut passes)?;
+    shed_and_look_again(report, &mut kernel, &mut passes)?;
     if passes.finds_sockets_without_fd() {
         report.line(Mark::Good, "storage iterator", "sockets nobody has accepted are found")?;
     } else {

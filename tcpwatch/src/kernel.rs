@@ -8,6 +8,7 @@ pub mod layout;
 pub mod load;
 pub mod memory;
 pub mod meters;
+mod missed;
 pub mod pass;
 pub mod privilege;
 pub mod processes;

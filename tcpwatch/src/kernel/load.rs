@@ -15,7 +15,7 @@ use aya::{
 };
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
-use super::{btf::Btf, layout::Layout, meters::Meters, pass::Passes, sys};
+use super::{btf::Btf, layout::Layout, meters::Meters, missed::Missed, pass::Passes, sys};
 use crate::core::{filter::Filter, state::State, time::Nanos};
 
 /// The kernel program, built from `tcpwatch-ebpf` by `cargo xtask build-ebpf`.
@@ -68,6 +68,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     counters: PerCpuArray<MapData, u64>,
+    missed: Missed,
     /// Processes that are watched; the kernel program adds those that it follows.
     pids: HashMap<MapData, u32, u8>,
     /// How acceptors are known.
@@ -108,10 +109,11 @@ impl Kernel {
             program.attach().context("attach to sock:inet_sock_set_state")?;
         }
 
+        let missed = Missed::by(program::<BtfTracePoint>(&mut ebpf, name::PROG_TRANSITION)?.fd()?);
         let ring = RingBuf::try_from(take(&mut ebpf, name::EVENTS)?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)?;
         let pids = HashMap::try_from(take(&mut ebpf, name::PIDS)?)?;
-        Ok((Self { ebpf, logger, counters, pids, accept, layout }, ring, passes))
+        Ok((Self { ebpf, logger, counters, missed, pids, accept, layout }, ring, passes))
     }
 
     /// What the kernel program counts and costs, for any thread; handed out once.
@@ -125,11 +127,10 @@ impl Kernel {
         Ok(Meters::new(tally, programs))
     }
 
-    /// Transitions that found the ring full.
-    pub fn lost(&self) -> Result<u64> {
-        let lost =
-            self.counters.get(&(Counter::Lost as u32), 0).context("read the loss counter")?;
-        Ok(lost.iter().sum())
+    /// Transitions that found the ring full, or that no program was run for.
+    pub fn lost(&mut self) -> Result<u64> {
+        let missed = self.missed.count(|| total(&self.counters, Counter::Caught))?;
+        Ok(total(&self.counters, Counter::Lost)? + missed)
     }
 
     /// Processes that are followed; one whose map is being changed may be missed until the next call.
@@ -145,8 +146,7 @@ impl Kernel {
 
     /// Descendants that could not be followed, as there were too many at once.
     pub fn unfollowed(&self) -> Result<u64> {
-        let count = self.counters.get(&(Counter::Unfollowed as u32), 0);
-        Ok(count.context("read a counter")?.iter().sum())
+        total(&self.counters, Counter::Unfollowed)
     }
 
     /// How long the programs on the tracepoint have run, and for how many transitions; both stand still
@@ -168,6 +168,12 @@ impl Kernel {
             logger.flush();
         }
     }
+}
+
+/// Of all CPUs.
+fn total(counters: &PerCpuArray<MapData, u64>, counter: Counter) -> Result<u64> {
+    let counts = counters.get(&(counter as u32), 0).context("read a counter")?;
+    Ok(counts.iter().sum())
 }
 
 /// Only what a look takes: no transition is traced.

@@ -33,7 +33,7 @@ impl Attached {
     /// starts and any output is opened.
     pub fn new(plan: &Plan) -> Result<Self> {
         privilege::require()?;
-        let (kernel, ring, passes) = Kernel::attach(plan)?;
+        let (mut kernel, ring, passes) = Kernel::attach(plan)?;
         let began = clock::mark();
         let mut intake = Intake::new(Ring::new(ring), passes);
         let first = intake.pass(Scope::Everything, FxHashSet::default());

@@ -380,7 +380,7 @@ impl<'a> Watcher<'a> {
         if lost > self.lost {
             let count = lost - self.lost;
             self.lost = lost;
-            log::warn!("{count} transitions lost ({lost} in all); a larger --ring-size helps");
+            log::warn!("{count} transitions lost ({lost} in all); a larger --ring-size may help");
             self.pipeline.push(Input::Lost { at: clock::now(), count })?;
         }
         Ok(())
@@ -505,6 +505,8 @@ impl<'a> Watcher<'a> {
         self.rest_until = Timestamp::default();
         self.look_again = self.look_again.map(|_| Timestamp::default());
         self.step()?;
+        // Once more: what no program was run for is believed only then.
+        self.count_lost()?;
         self.mark_clock(clock::mark())?;
         let unfollowed = self.kernel.unfollowed()?;
         if unfollowed > 0 {
