@@ -61,8 +61,13 @@ pub(super) fn waitress() {
         assert_eq!(unread, [1, 1, 1, 1, 11], "a FIN counts as one");
     }
     assert_eq!(server.tell(""), "going");
-    // The answers are met with resets, so all that is left to close is the fds.
-    all_ended(&ended(&mut watch, CLIENTS), "reset", &Value::Null);
+    // The answers are met with resets, so all that is left to close is the fds; unless a reset comes
+    // so late, as it may on a busy host, that the end of the connection is read before it.
+    let by = json!({"pid": server.pid(), "comm": "python3"});
+    let ways = [json!({"how": "reset", "by": null}), json!({"how": "closed", "by": by})];
+    for finding in ended(&mut watch, CLIENTS) {
+        assert!(ways.contains(&finding["ended"]), "{finding:#}");
+    }
     stop(watch, CLIENTS);
 }
 
