@@ -6,6 +6,7 @@ mod ebpf;
 mod fuzz;
 mod screenshots;
 mod service;
+mod vm;
 
 use std::{
     path::PathBuf,
@@ -41,6 +42,11 @@ enum Task {
     Screenshots(screenshots::Args),
     /// Fail if systemd does not understand the unit, or rates it worse than the docs say
     CheckService,
+    /// Run the kernel tests on other kernels, each in a virtual machine
+    Vm(vm::Args),
+    /// What a virtual machine does, for vm.
+    #[command(hide = true)]
+    Guest,
     /// Everything that must pass before a change lands
     Ci,
 }
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Task::FuzzCorpus => fuzz::renew(),
         Task::Screenshots(args) => screenshots::run(&args),
         Task::CheckService => service::check(),
+        Task::Vm(args) => vm::run(&args),
+        Task::Guest => vm::guest(),
         Task::Ci => ci::run(),
     };
     match result {
@@ -69,6 +77,13 @@ fn main() -> ExitCode {
 /// The top of the tree.
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+}
+
+/// Where things are kept that were fetched, for all trees of this user.
+fn cache() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    Ok(cache.or_else(home).context("HOME is not set")?.join("tcpwatch"))
 }
 
 /// What a bench needs: root, and a release build.
