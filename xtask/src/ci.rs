@@ -1,10 +1,10 @@
 //! `cargo xtask ci`: everything that must pass before a change lands, in one list.
 
-use std::{path::PathBuf, process::Command};
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::{ebpf, exec, root, service};
+use crate::{cache, ebpf, exec, root, service, vm};
 
 /// Commands before the tests, so that the tests' own summary comes last.
 const STEPS: [(&str, &[&str]); 3] = [
@@ -69,15 +69,10 @@ pub(crate) fn run() -> Result<()> {
     )?;
     println!("== chores: cargo test --package xtask");
     exec(cargo().args(["test", "--locked", "--package", "xtask"]))?;
+    println!("== kernels of Debian: cargo xtask vm, in part");
+    vm::gate()?;
     println!("== tests: cargo test");
     exec(cargo().args(["test", "--locked"]))
-}
-
-/// Where `.ci/setup` puts what it makes.
-fn cache() -> Result<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-    Ok(cache.or_else(home).context("HOME is not set")?.join("tcpwatch"))
 }
 
 fn cargo() -> Command {

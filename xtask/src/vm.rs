@@ -33,7 +33,7 @@ use self::{
 use crate::{cache, root};
 
 /// Flags.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag the user may type")]
 pub(crate) struct Args {
     /// Only this kernel, as 6.12 or 6.12.90; repeatable [default: long-term lines and the newest]
@@ -68,6 +68,36 @@ pub(crate) struct Args {
     skip: Vec<String>,
     /// Only the tests with this in their name
     filter: Option<String>,
+}
+
+/// The kernels that most machines with a long-term Debian have.
+const GATE: [&str; 2] = ["6.1", "6.12"];
+/// What the gate leaves to the whole matrix: it takes half of the time, and asks more of userspace than
+/// of a kernel. That is recordings and replays, `run`, real programs, and what needs time to grow.
+const LEFT_OUT: [&str; 12] = [
+    "real_",
+    "run_",
+    "replay",
+    "record",
+    "disk",
+    "growing_file",
+    "full_speed",
+    "softirqs",
+    "hostile_name",
+    "on_its_way_to_exec",
+    "what_grows",
+    "at_its_end",
+];
+
+/// What the gate runs.
+pub(crate) fn gate() -> Result<()> {
+    run(&Args {
+        kernel: GATE.map(str::to_owned).into(),
+        skip: LEFT_OUT.map(str::to_owned).into(),
+        cpus: 1,
+        limit: 15,
+        ..Args::default()
+    })
 }
 
 /// Runs it.
