@@ -73,7 +73,7 @@ pub enum Command {
     /// Say what a recording holds, and what of it is damaged
     Info(InfoArgs),
     /// Serve metrics for Prometheus and open findings over HTTP: the agent for a fleet
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run a command and watch it and its descendants from their first socket
     Run(RunArgs),
     /// Count sockets per state, TIME_WAIT included, by process or by port

@@ -194,7 +194,7 @@ fn the_guide_shows_what_the_screen_shows() {
             _ => part,
         })
         .collect();
-    let shown: String = plain.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let shown: String = plain.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
     assert!(guide.contains(&format!("{line}\n{shown}```")), "the guide does not show\n{shown}");
 }
 

@@ -37,6 +37,7 @@ fn is_exact() -> bool {
             exact_accept: true,
             details: false,
             follow_from: None,
+            tally: false,
         };
         let attached = Kernel::attach(&plan);
         attached.is_ok_and(|(kernel, _, _)| kernel.accept == AcceptProbe::Attached)

@@ -128,7 +128,7 @@ fn tls(config: &Config) -> Result<ClientConfig> {
     if config.url.scheme_str() == Some("https") {
         if let Some(path) = &config.certificates {
             let what =
-                || format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {}", crate::core::comm::shown(&path));
+                || format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {}", crate::core::comm::shown(path));
             let pem = fs::read(path).with_context(what)?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 roots.add(certificate.with_context(what)?).with_context(what)?;
