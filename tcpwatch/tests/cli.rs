@@ -194,7 +194,7 @@ fn the_guide_shows_what_the_screen_shows() {
             _ => part,
         })
         .collect();
-    let shown: String = plain.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
+    let shown = plain.lines().fold(String::new(), |all, line| all + line.trim_end() + "\n");
     assert!(guide.contains(&format!("{line}\n{shown}```")), "the guide does not show\n{shown}");
 }
 

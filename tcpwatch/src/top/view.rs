@@ -53,6 +53,7 @@ impl Areas {
         let of_title = u16::from(height >= 12);
         let of_bar = match height {
             _ if around.play.is_none() => 0,
+            28.. => 3,
             18.. => 2,
             _ => u16::from(height >= 7),
         };

@@ -115,7 +115,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Follows a change of state that [`concerns`] them.
+    /// Follows a change of state that concerns them.
     pub fn apply(&mut self, transition: &Transition) {
         let Some(id) = transition.socket.id else { return };
         if transition.new == State::CloseWait || leaves_fd_open(transition) {

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     core::{
-        advice::count,
         culprits::{Growth, Key},
         finding::Verdict,
         time::Nanos,
     },
+    report::text::grouped,
     top::{
         app::App,
         around::Around,
@@ -87,7 +87,7 @@ pub(super) fn draw(
         }
         for &spot in &placed {
             let (text, style) = content(row, spot, look);
-            let style = if selected { look.selected() } else { style };
+            let style = if selected { look.in_selected(style) } else { style };
             cell(buffer, line, spot, COLUMNS[spot.0].right, &text, style);
         }
     }
@@ -118,11 +118,7 @@ fn container(row: &CulpritRow) -> Option<String> {
 }
 
 fn heading(list: &List<CulpritRow>, app: &App) -> String {
-    let all = count(list.total as u64, "culprit");
-    let filtered = match app.filter() {
-        "" => all,
-        filter => format!("{} of {all} with '{filter}'", list.matching),
-    };
+    let listed = listed(list, "culprit", app.filter());
     let order = match app.sort {
         Sort::Hurt => "what hurts most first",
         Sort::Count => "the largest first",
@@ -130,15 +126,22 @@ fn heading(list: &List<CulpritRow>, app: &App) -> String {
         Sort::Growth => "what grows fastest first",
         Sort::Owner => "by name",
     };
-    let first = if list.matching > MOST_ROWS {
-        format!(", the first {MOST_ROWS}; / finds the others")
-    } else {
-        String::new()
-    };
-    match list.total {
-        0 => String::new(),
-        _ => format!("{filtered}, {order}{first}"),
+    if list.total == 0 { String::new() } else { format!("{listed}, {order}{}", shown(list)) }
+}
+
+/// `3 culprits`, `1 of 3 culprits with 'web'`.
+pub(super) fn listed<T>(list: &List<T>, what: &str, filter: &str) -> String {
+    let plural = if list.total == 1 { "" } else { "s" };
+    let all = format!("{} {what}{plural}", grouped(list.total as u64));
+    match filter {
+        "" => all,
+        filter => format!("{} of {all} with '{filter}'", grouped(list.matching as u64)),
     }
+}
+
+/// How many are shown, if not all are.
+pub(super) fn shown<T>(list: &List<T>) -> String {
+    if list.matching > MOST_ROWS { format!(" ({MOST_ROWS} shown)") } else { String::new() }
 }
 
 fn headings(buffer: &mut Buffer, area: Rect, placed: &[Placed], sort: Sort, look: Look) {

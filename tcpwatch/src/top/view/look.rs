@@ -58,6 +58,15 @@ impl Look {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
+    /// A cell of that row: what hurts keeps its colour.
+    pub fn in_selected(self, style: Style) -> Style {
+        match style.fg {
+            Some(Color::Red) => self.alarm(),
+            _ if style.add_modifier.contains(Modifier::REVERSED) => self.bad(),
+            _ => self.selected(),
+        }
+    }
+
     fn coloured(self, colour: Color, modifier: Modifier) -> Style {
         let style = Style::new().add_modifier(modifier);
         if self.colour { style.fg(colour) } else { style }

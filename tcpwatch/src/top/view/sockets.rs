@@ -3,19 +3,19 @@
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use super::{
-    culprits::{end, owner, verdict},
+    culprits::{end, listed, owner, shown, verdict},
     look::Look,
     put_in_middle,
     table::{Column, Placed, cell, place},
     text, words,
 };
 use crate::{
-    core::{advice::count, finding::Finding, state::State},
+    core::{finding::Finding, state::State},
     report::words::grouped,
     top::{
         app::App,
         around::Around,
-        snapshot::{CulpritRow, List, MOST_ROWS, SocketRow},
+        snapshot::{CulpritRow, List, SocketRow},
     },
 };
 
@@ -80,7 +80,7 @@ pub(super) fn draw(
         }
         for &spot in &placed {
             let (text, style) = content(row, spot, look);
-            let style = if selected { look.selected() } else { style };
+            let style = if selected { look.in_selected(style) } else { style };
             cell(buffer, line, spot, COLUMNS[spot.0].right, &text, style);
         }
     }
@@ -88,18 +88,10 @@ pub(super) fn draw(
 
 fn heading(culprit: &CulpritRow, list: &List<SocketRow>, app: &App) -> String {
     let key = &culprit.key;
-    let all = count(list.total as u64, "socket");
-    let filtered = match app.filter() {
-        "" => all,
-        filter => format!("{} of {all} with '{filter}'", list.matching),
-    };
-    let order = if app.youngest { "the youngest first" } else { "the oldest first" };
-    let first = if list.matching > MOST_ROWS {
-        format!(", {MOST_ROWS} of them; / finds the others")
-    } else {
-        String::new()
-    };
-    format!("{} {} {}: {filtered}, {order}{first}", owner(key), verdict(key), end(key))
+    let listed = listed(list, "socket", app.filter());
+    let order = if app.youngest { "youngest" } else { "oldest" };
+    let (owner, verdict, end) = (owner(key), verdict(key), end(key));
+    format!("{owner} {verdict} {end}: {listed}, the {order} first{}", shown(list))
 }
 
 fn content(row: &SocketRow, (number, _, wide): Placed, look: Look) -> (String, Style) {

@@ -205,6 +205,36 @@ fn without_colours_there_are_none_and_what_matters_stands_out() {
     }
 }
 
+/// The limit of a process that is nearly reached, in the selected row and in another.
+#[test]
+fn what_hurts_is_seen_in_the_selected_row_too() {
+    let mut story = Story::new("rules linger=5s");
+    for line in [
+        "looks",
+        "ticks",
+        "process 7 fds=1000 limit=1024 threads=1S:futex_do_wait",
+        "process 8 fds=1001 limit=1024 threads=1S:futex_do_wait",
+        "* 60 1 0 tcp #{} ESTABLISHED>CLOSE_WAIT 10.0.0.1:4 10.2.3.4:5432 role=client owner=a[7]/connect inode=7",
+        "* 60 1 0 tcp #9{} ESTABLISHED>CLOSE_WAIT 10.0.0.1:4 10.2.3.4:5432 role=client owner=b[8]/connect inode=7",
+        "62 clock",
+    ] {
+        story.line(line);
+    }
+    let mut model = Model::new(story.rules().linger);
+    story.tell(&mut model);
+    let mut person = Person::new(model, around(None), (80, 24));
+    let buffer = person.look();
+    let text = lines(&buffer);
+    for y in [5, 6] {
+        let x = text[y].chars().count() - 1;
+        assert!(text[y].ends_with('s'), "{}", text[y]);
+        let limit = &buffer[(u16::try_from(x).unwrap(), u16::try_from(y).unwrap())];
+        let owner = &buffer[(0, u16::try_from(y).unwrap())];
+        assert_eq!(limit.fg, Color::Red);
+        assert_ne!(limit.style(), owner.style(), "it stands out in its row");
+    }
+}
+
 #[test]
 fn names_that_others_chose_do_not_move_the_cursor() {
     let mut model = leak();
