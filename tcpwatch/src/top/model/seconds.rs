@@ -8,6 +8,8 @@ use crate::core::time::{Nanos, Timestamp};
 const KEPT: u64 = 600;
 /// Over how many seconds a rate is taken, so that it can be read.
 const CALM: u64 = 5;
+/// A number stands until the next comes, but no longer than this: a pass may take that long.
+const STANDS: u64 = 15;
 
 /// A number for each second that has one.
 #[derive(Clone, Debug, Default)]
@@ -59,12 +61,20 @@ impl Seconds {
         let width = span.div_ceil(count).max(1);
         let last = second(now) / width;
         let mut all = vec![None; columns];
-        for &(at, number) in &self.samples {
-            let Some(ago) = last.checked_sub(at / width) else { continue };
-            let place = columns.checked_sub(1 + usize::try_from(ago).unwrap_or(usize::MAX));
+        let mut note = |column: u64, number: u64| {
+            let ago = last.checked_sub(column).and_then(|ago| usize::try_from(ago).ok());
+            let place = ago.and_then(|ago| columns.checked_sub(ago + 1));
             if let Some(slot) = place.and_then(|place| all.get_mut(place)) {
-                *slot = Some(slot.unwrap_or(0).max(number));
+                *slot = Some(slot.map_or(number, |known: u64| known.max(number)));
             }
+        };
+        let mut before: Option<(u64, u64)> = None;
+        for &(at, number) in &self.samples {
+            if let Some((then, stood)) = before.filter(|&(then, _)| at - then <= STANDS) {
+                (then / width + 1..at / width).for_each(|column| note(column, stood));
+            }
+            note(at / width, number);
+            before = Some((at, number));
         }
         all
     }
@@ -91,12 +101,18 @@ mod tests {
     }
 
     #[test]
-    fn columns_hold_the_most_and_tell_nothing_from_none() {
+    fn columns_hold_the_most_and_tell_what_is_not_known_from_none() {
         let mut seconds = Seconds::default();
         for (ms, number) in [(10_000, 4), (11_000, 9), (12_500, 2), (12_900, 1), (19_000, 0)] {
             seconds.at_most(at(ms), number);
         }
-        assert_eq!(seconds.columns(at(19_500), 10, 5), [Some(9), Some(2), None, None, Some(0)]);
+        // From 12 on it stands until the next.
+        assert_eq!(
+            seconds.columns(at(19_500), 10, 5),
+            [Some(9), Some(2), Some(2), Some(2), Some(0)]
+        );
+        seconds.at_most(at(40_000), 7);
+        assert_eq!(seconds.columns(at(40_500), 40, 4), [Some(9), None, None, Some(7)]);
         assert_eq!(seconds.columns(at(19_500), 10, 0), []);
     }
 
