@@ -178,7 +178,7 @@ fn record() {
     assert!(screen.lines().next().unwrap().contains("recording "), "{screen}");
     terminal.press(&["q"]);
     terminal.ended(0);
-    terminal.line("clear");
+    terminal.clear();
     terminal.run("top --replay x.tcpw --speed 100");
     let screen = terminal.until_words(" END ");
     assert!(screen.contains("1 finding open"), "{screen}");

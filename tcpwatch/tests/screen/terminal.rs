@@ -48,7 +48,7 @@ fn keys() {
         // What stays: culprits and the summary, as of where it was.
         assert!(screen.contains("CULPRIT 3 not-closed api[26682] to 127.0.0.1:6380"), "{screen}");
         assert!(screen.contains("0 lost"), "{screen}");
-        terminal.line("clear");
+        terminal.clear();
     }
 }
 
@@ -60,7 +60,7 @@ fn signals() {
         kill(Pid::from_raw(terminal.pid()), signal).unwrap();
         let screen = terminal.ended(0);
         assert!(screen.contains("lost"), "{signal}: {screen}");
-        terminal.line("clear");
+        terminal.clear();
     }
 }
 
@@ -126,7 +126,7 @@ fn no_color() {
         let screen = terminal.tmux(&["capture-pane", "-p", "-e"]);
         terminal.press(&["q"]);
         terminal.ended(0);
-        terminal.line("clear");
+        terminal.clear();
         // Foreground and background of any kind (ECMA-48: 30 to 49).
         screen.split("\x1b[").skip(1).any(|part| {
             let codes = part.split('m').next().unwrap_or_default();
@@ -159,7 +159,7 @@ fn messages() {
     let screen = terminal.ended(0);
     assert!(screen.contains("are damaged"), "it is said once more:\n{screen}");
     // Elsewhere it is said at once.
-    terminal.line("clear");
+    terminal.clear();
     terminal.run(&format!("top --replay {} 2>said", trace("damaged.tcpw").display()));
     terminal.until_words("are damaged");
     let said = fs::read_to_string(terminal.path("said")).unwrap();
@@ -181,10 +181,11 @@ def raw(): return termios.tcgetattr(slave) != before
 until = time.monotonic() + 20
 while not raw() and time.monotonic() < until: pass
 assert raw(), 'it has not begun'
-# Until nothing more goes in: every key has all of it drawn anew.
-while not select.select([], [slave], [], 0)[1] or time.monotonic() < until - 19.5:
-    os.write(master, b'\\x0c')
-    if not select.select([], [slave], [], 0)[1]: break
+# Every key has all of it drawn anew, until nothing more goes in.
+os.set_blocking(master, False)
+while select.select([], [slave], [], 0)[1] and time.monotonic() < until:
+    try: os.write(master, b'\\x0c')
+    except BlockingIOError: pass
 child.send_signal(signal.SIGTERM)
 print('code', child.wait(timeout=20))
 print('modes', 'changed' if raw() else 'as before')

@@ -68,6 +68,12 @@ impl Terminal {
         self.tmux(&["send-keys", "Enter"]);
     }
 
+    /// Has a shell that waits forget what can be seen.
+    pub(crate) fn clear(&self) {
+        self.line("clear");
+        self.until("an empty screen", |screen| screen.trim() == "$");
+    }
+
     /// Presses keys, by the names that tmux has for them.
     pub(crate) fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
