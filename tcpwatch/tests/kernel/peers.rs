@@ -9,6 +9,7 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tcpwatch::kernel::clock;
 
 /// Longer than anything should take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
@@ -115,14 +116,23 @@ pub(crate) fn port(stream: &TcpStream) -> u16 {
 /// happen in softirq, after `close` has returned.
 pub(crate) fn quiet(in_use: u32) {
     let wanted = format!("TCP: inuse {in_use} ");
-    let until = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() + PATIENCE;
+    let text = || std::fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
+    eventually("sockets do not go away", text, |text| text.contains(&wanted));
+}
+
+/// Waits for a text that tells nobody when it changes.
+pub(crate) fn eventually(
+    not_yet: &str,
+    mut text: impl FnMut() -> String,
+    is_it: impl Fn(&str) -> bool,
+) {
+    let until = clock::now() + PATIENCE.into();
     loop {
-        let text = std::fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
-        if text.contains(&wanted) {
+        let text = text();
+        if is_it(&text) {
             return;
         }
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        assert!(now < until, "sockets do not go away: {text}");
+        assert!(clock::now() < until, "{not_yet}: {text}");
         std::thread::yield_now();
     }
 }
