@@ -14,7 +14,7 @@ use crate::{
         finding::Verdict,
         time::Nanos,
     },
-    report::text::grouped,
+    report::words::grouped,
     top::{
         app::App,
         around::Around,
