@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::browser::Browser;
-use crate::{exec, root};
+use crate::{exec, output, root};
 
 /// What the pictures are of.
 const TRACE: &str = "tcpwatch/tests/traces/shop.tcpw";
@@ -57,6 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
     let mut browser = Browser::start(&work.join("profile"))?;
     page(&mut browser, &work)?;
+    screen(&mut browser, &work)?;
     for (name, file) in &args.terminal {
         let text = fs::read(file).with_context(|| format!("read {}", file.display()))?;
         terminal(&mut browser, &work, name, &text)
@@ -78,6 +79,15 @@ fn page(browser: &mut Browser, work: &Path) -> Result<()> {
         keep(name, &browser.picture([0.0, 0.0, width.into(), height.into()], SCALE)?)?;
     }
     Ok(())
+}
+
+/// The screen on the same recording, when most is open.
+fn screen(browser: &mut Browser, work: &Path) -> Result<()> {
+    let run = ["run", "--quiet", "--package", "tcpwatch", "--", "top", "--replay", TRACE];
+    let frame = ["--at", "00:41:29", "--frame", "100x24"];
+    let mut command = Command::new("cargo");
+    command.args(run).args(frame).env("TZ", "UTC").env_remove("NO_COLOR").current_dir(root());
+    terminal(browser, work, "top", output(&mut command)?.as_bytes())
 }
 
 /// What a terminal shows.

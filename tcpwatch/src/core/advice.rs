@@ -59,6 +59,12 @@ pub fn summary(finding: &Finding) -> String {
     }
 }
 
+/// The first sentence of [`remedy`], where there is little room.
+pub fn remedy_in_short(verdict: Option<Verdict>) -> &'static str {
+    let remedy = remedy(verdict);
+    remedy.split_once(". ").map_or(remedy, |(first, _)| first)
+}
+
 /// What to do about what lingers for this reason; `None` is what no pass could confirm.
 pub fn remedy(verdict: Option<Verdict>) -> &'static str {
     match verdict {

@@ -255,7 +255,7 @@ impl Model {
         Some(Why {
             summary: advice::summary(&finding),
             evidence: evidence::line(&finding),
-            todo: advice::remedy(finding.verdict),
+            todo: advice::remedy_in_short(finding.verdict),
         })
     }
 
