@@ -13,14 +13,14 @@ fn watch(command: &str, flags: &[&str]) -> Watch {
 }
 
 pub(super) fn finding() {
-    let show = r#"env | sed "s/^/env: /"; sed "s/^/input: /"; echo the end"#;
+    let show = r#"env | sed "s/^/env: /"; sed "s/^/input: /"; echo all-said"#;
     let mut watch = Watch::start_with(
         &[&LINGER[..], &["--exec-on-finding", show]].concat(),
         &[("SECRET", "1")],
     );
     let server = leak(1);
     let found = watch.finding("open");
-    let said = watch.said_until("the end");
+    let said = watch.said_until("all-said");
     let variable = |name: &str| {
         let prefix = format!("env: {name}=");
         said.iter().find_map(|line| line.strip_prefix(&prefix))
@@ -48,11 +48,11 @@ pub(super) fn privileges() {
     let show = r#"
         while read -r line; do echo "status: $line"; done < /proc/$$/status
         ls -l /proc/$$/fd | sed "s/^/fd: /"
-        echo the end"#;
+        echo all-said"#;
     let mut watch = watch(show, &[]);
     let server = leak(1);
     watch.finding("open");
-    let said = watch.said_until("the end");
+    let said = watch.said_until("all-said");
     let status = |name: &str| {
         let prefix = format!("status: {name}:");
         let line = said.iter().find_map(|line| line.strip_prefix(&prefix));
