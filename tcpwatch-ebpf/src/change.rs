@@ -3,6 +3,8 @@
 
 use tcpwatch_common::state;
 
+use crate::kernel::masked;
+
 /// `connect` or `listen` on a socket without a connection.
 pub const OPENED: u8 = 1;
 /// A child of a listener.
@@ -27,9 +29,9 @@ static KINDS: [u8; STATES * STATES] = kinds();
 /// The bits of a change.
 #[inline(always)]
 pub fn kind(old: u32, new: u32) -> u8 {
-    let at = (old & 15) << 4 | new & 15;
+    let at = masked::<255>(((old & 15) << 4 | new & 15) as usize);
     // Volatile: the compiler would turn the table back into branches.
-    unsafe { core::ptr::read_volatile((&raw const KINDS).cast::<u8>().add(at as usize)) }
+    unsafe { core::ptr::read_volatile((&raw const KINDS).cast::<u8>().add(at)) }
 }
 
 const fn kinds() -> [u8; STATES * STATES] {

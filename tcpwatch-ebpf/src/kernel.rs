@@ -4,7 +4,7 @@
 //! The table is frozen, so the verifier sees constants and checks every load against the type
 //! of the struct; a load through a null or stale pointer yields 0 instead of faulting.
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use tcpwatch_common::{COMM_LEN, FIELD_COUNT, Field, MISSING, SETTING_COUNT, Setting};
@@ -26,6 +26,17 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 #[inline(always)]
 pub fn setting(slot: Setting) -> u32 {
     unsafe { core::ptr::read_volatile((&raw const SETTINGS).cast::<u32>().add(slot as usize)) }
+}
+
+/// `value & MASK`, in one instruction that the compiler cannot move or leave out.
+///
+/// The verifier of Linux 6.1 knows no bounds of an `or` of two values (kernel/bpf/verifier.c:
+/// adjust_scalar_min_max_vals), so an index made of such is masked right before its use.
+#[inline(always)]
+pub fn masked<const MASK: u32>(value: usize) -> usize {
+    let mut masked = value;
+    unsafe { asm!("{0} &= {1}", inout(reg) masked, const MASK) };
+    masked
 }
 
 #[inline(always)]

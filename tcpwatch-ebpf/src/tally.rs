@@ -7,7 +7,7 @@ use tcpwatch_common::{
 
 use crate::{
     change,
-    kernel::setting,
+    kernel::{masked, setting},
     maps::{Remembered, fetch_add, tally},
     transition::Change,
 };
@@ -20,7 +20,7 @@ pub fn note(known: &Remembered, change: &Change, at_ns: u64) {
     }
     let Some(tally) = tally() else { return };
     let slots = tally.cast::<u64>();
-    fetch_add(unsafe { slots.add(pair(change.old, change.new)) }, 1);
+    fetch_add(unsafe { slots.add(masked::<255>(pair(change.old, change.new))) }, 1);
     if change.old == state::CLOSE_WAIT {
         span(slots, Histogram::CloseWait, known.entered_ns, at_ns);
     }
