@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "these are help texts, which show backticks as they are")]
 
 mod notify;
+mod outputs;
 mod recordings;
 mod serve;
 mod top;

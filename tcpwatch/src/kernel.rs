@@ -1,6 +1,7 @@
 //! Everything that talks to the kernel: BTF, the kernel program, iterator passes, clocks.
 
 pub mod btf;
+pub mod caller;
 pub mod child;
 pub mod clock;
 pub mod facts;

@@ -38,6 +38,7 @@ use crate::{
     cli::{Cli, Command},
     core::comm,
     exit::Exit,
+    kernel::caller,
 };
 
 /// Parses the command line, does what it says and returns the exit code.
@@ -50,7 +51,14 @@ pub fn run() -> ExitCode {
         })
         .init();
     let cli = parse();
-    let result = match cli.command {
+    match caller::stand_in(&cli.outputs()).and_then(|()| command(cli)) {
+        Ok(exit) => exit.into(),
+        Err(error) => exit::report(&error).into(),
+    }
+}
+
+fn command(cli: Cli) -> Outcome {
+    match cli.command {
         None => source::watch::command(&cli.live),
         Some(Command::Leaks(args)) => source::look::command(&args),
         Some(Command::Top(args)) => top::command(&args),
@@ -66,10 +74,6 @@ pub fn run() -> ExitCode {
         Some(Command::Explain(args)) => explain::command(&args),
         Some(Command::Doctor(args)) => doctor::command(&args),
         Some(Command::Demo(args)) => demo::command(&args),
-    };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(error) => exit::report(&error).into(),
     }
 }
 

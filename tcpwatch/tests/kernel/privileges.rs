@@ -27,16 +27,28 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("cap_bpf_and_cap_perfmon_are_enough", two),
         Test::new("cap_sys_ptrace_tells_what_threads_wait_in", ptrace),
         Test::new("a_program_with_file_capabilities_runs_for_anybody", setcap).needs("setcap"),
+        Test::new("what_sudo_writes_is_its_callers", sudo),
         Test::new("long_queues_in_other_namespaces_are_seen", elsewhere),
     ]
 }
 
 const PATIENCE: Nanos = Nanos(20_000_000_000);
-/// `CAP_SYS_PTRACE`, as `/proc` writes it.
-const PTRACE: &str = "0000000000080000";
-/// The same with `CAP_SYS_ADMIN`.
-const PTRACE_AND_ADMIN: &str = "0000000000280000";
+/// Capabilities, as bits of what `/proc` says.
+const DAC_READ_SEARCH: u64 = 1 << 2;
+const SYS_PTRACE: u64 = 1 << 19;
+const SYS_ADMIN: u64 = 1 << 21;
 const NONE: &str = "0000000000000000";
+
+/// Whether the size of a process's directory of descriptors says to all how many there are: since
+/// Linux 6.2.
+fn descriptors_are_told() -> bool {
+    fs::metadata("/proc/self/fd").unwrap().len() > 0
+}
+
+/// What a run keeps: `CAP_SYS_PTRACE`, and what counting another user's descriptors takes.
+fn evidence() -> u64 {
+    SYS_PTRACE | if descriptors_are_told() { 0 } else { DAC_READ_SEARCH }
+}
 
 /// What `/proc` says of the privileges of one thread.
 type Privileges = BTreeMap<String, String>;
@@ -50,22 +62,25 @@ fn privileges(status: &str) -> Privileges {
 }
 
 /// Those of a thread that has given up all but these.
-fn only(kept: &str) -> Privileges {
-    let sets = [("CapEff", kept), ("CapPrm", kept), ("CapBnd", NONE)];
+fn only(kept: u64) -> Privileges {
+    let kept = format!("{kept:016x}");
+    let sets = [("CapEff", &kept[..]), ("CapPrm", &kept), ("CapBnd", NONE)];
     let others = [("CapInh", NONE), ("CapAmb", NONE), ("NoNewPrivs", "1")];
     sets.into_iter().chain(others).map(|(name, set)| (name.to_owned(), set.to_owned())).collect()
 }
 
 /// Every thread of a process.
 fn threads(pid: u32) -> Vec<Privileges> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    // A thread may end meanwhile.
-    let statuses =
-        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
-    statuses.map(|status| privileges(&status)).collect()
+    statuses(pid).iter().map(|status| privileges(status)).collect()
 }
 
-fn has_only(kept: &str, pid: u32) {
+fn statuses(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // A thread may end meanwhile.
+    tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok()).collect()
+}
+
+fn has_only(kept: u64, pid: u32) {
     for thread in threads(pid) {
         assert_eq!(thread, only(kept));
     }
@@ -82,7 +97,15 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let program = dir.path().join("tcpwatch");
-        fs::copy(env!("CARGO_BIN_EXE_tcpwatch"), &program).unwrap();
+        // By another process: a child that a test beside this one forks would hold a file that is being
+        // written here, and what is being written cannot be run.
+        let copy = r#"cat "$0" >"$1""#;
+        let status = Command::new("sh")
+            .args(["-c", copy, env!("CARGO_BIN_EXE_tcpwatch")])
+            .arg(&program)
+            .status();
+        assert!(status.unwrap().success(), "copy tcpwatch");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         Self { dir, program }
     }
 
@@ -123,12 +146,12 @@ fn while_it_runs() {
     ];
     for flags in runs {
         let watch = Watch::start_raw(flags);
-        has_only(PTRACE, watch.id());
+        has_only(evidence(), watch.id());
         assert!(watch.stop().status.success(), "{flags:?}");
     }
     let watch = Watch::start_unattached(&["leaks", "--watch", "10s"]);
     watch.said("watching for");
-    has_only(PTRACE, watch.id());
+    has_only(evidence(), watch.id());
     drop(watch);
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
@@ -141,7 +164,7 @@ fn while_it_runs() {
     assert_eq!(first_line(&mut child), "ready\n");
     // The thread that started the command is about to end.
     let until = clock::now() + PATIENCE;
-    while threads(child.id()).iter().any(|thread| *thread != only(PTRACE)) {
+    while threads(child.id()).iter().any(|thread| *thread != only(evidence())) {
         assert!(clock::now() < until, "{:?}", threads(child.id()));
         std::thread::yield_now();
     }
@@ -157,8 +180,7 @@ fn first_line(child: &mut Child) -> String {
 
 fn replaying() {
     let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/shop.tcpw");
-    let read_search = "0000000000000004";
-    for (flags, kept) in [(&["--speed", "1"][..], NONE), (&["-f", "--speed", "1"], read_search)] {
+    for (flags, kept) in [(&["--speed", "1"][..], 0), (&["-f", "--speed", "1"], DAC_READ_SEARCH)] {
         let mut watch = Watch::start_unattached(&[&["replay", "-j", trace], flags].concat());
         watch.until("transition", |line| line["type"] == "transition");
         has_only(kept, watch.id());
@@ -269,15 +291,62 @@ fn ptrace() {
         let finding: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         let process = finding["process"].clone();
         assert_eq!(process["pid"], program.pid());
-        for told in ["fds", "fd_limit", "cgroup_path"] {
+        for told in ["fd_limit", "cgroup_path"] {
             assert!(!process[told].is_null(), "{told}: {process:#}");
         }
+        assert_eq!(!process["fds"].is_null(), descriptors_are_told(), "{process:#}");
         assert_eq!(process["threads"][0]["state"], "S");
         process["threads"][0]["wait"].clone()
     };
     assert_eq!(thread(",+bpf,+perfmon"), Value::Null);
     assert_ne!(thread(",+bpf,+perfmon,+sys_ptrace"), Value::Null);
     program.kill();
+}
+
+/// In a directory that root may only write by its privileges, as most homes are.
+fn sudo() {
+    const CALLER: u32 = 65534;
+    let place = Place::new();
+    let theirs = place.of_another();
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o700)).unwrap();
+    let trace = theirs.join("a.tcpw");
+    let id = CALLER.to_string();
+    let variables = [("SUDO_UID", &id[..]), ("SUDO_GID", &id)];
+    let start = |trace: &Path| {
+        let flags = ["-qj", "-N", &namespace(), "--linger", "300ms", "--record"];
+        let flags = [&flags[..], &[trace.to_str().unwrap()]].concat();
+        Watch::spawn_unattached(&flags, Stdio::piped(), &variables)
+    };
+    let mut program = Program::start(LEAK);
+    assert_eq!(program.answer(), "ready");
+    let mut watch = start(&trace);
+    let found = watch.finding("open");
+    assert_eq!(found["holders"][0]["pid"], program.pid(), "{found:#}");
+    has_only(evidence(), watch.id());
+    for user in users(watch.id()) {
+        assert_eq!(user, vec![id.clone(); 4]);
+    }
+    let done = watch.stop();
+    assert!(done.status.success() && !done.stderr.contains("warn"), "{}", done.stderr);
+    let made = fs::metadata(&trace).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (CALLER, CALLER, 0o600));
+
+    // Where root may write, it is root's.
+    let trace = place.dir.path().join("b.tcpw");
+    let mut watch = start(&trace);
+    watch.finding("open");
+    watch.stop();
+    assert_eq!(fs::metadata(&trace).unwrap().uid(), 0);
+    program.kill();
+}
+
+/// Real, effective, saved and file system user of each thread.
+fn users(pid: u32) -> Vec<Vec<String>> {
+    let ids = |status: &String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    statuses(pid).iter().map(ids).collect()
 }
 
 fn setcap() {
@@ -331,7 +400,7 @@ fn elsewhere() {
     // Looks that go on need to enter it again.
     let looks = Watch::start_elsewhere_unattached(&["leaks", "--watch", "10s", "-N", &namespace]);
     looks.said("watching for");
-    has_only(PTRACE_AND_ADMIN, looks.id());
+    has_only(evidence() | SYS_ADMIN, looks.id());
     let done = watch.stop();
     let ended = done.of("finding").iter().filter(|f| f["status"] == "ended").count();
     assert_eq!(ended, 0, "all are still there");

@@ -15,6 +15,7 @@ use tcpwatch::{core::time::Nanos, kernel::clock};
 use crate::{
     Test,
     peers::{Kind, churn, eventually, listen, pair, quiet, under_load},
+    privileges::Place,
     watch::{Watch, namespace},
 };
 
@@ -423,12 +424,11 @@ fn unprivileged() {
         fs::set_permissions(file, readable).unwrap();
     }
     // A copy, as the build may be where only root may look.
-    let program = dir.path().join("tcpwatch");
-    fs::copy(env!("CARGO_BIN_EXE_tcpwatch"), &program).unwrap();
+    let copy = Place::new();
     for verb in ["replay", "info"] {
         let output = Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"])
-            .args([program.to_str().unwrap(), verb, path.to_str().unwrap()])
+            .args([copy.program.to_str().unwrap(), verb, path.to_str().unwrap()])
             .output()
             .unwrap();
         assert!(output.status.success(), "{verb}: {output:?}");

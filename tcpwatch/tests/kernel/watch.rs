@@ -98,7 +98,12 @@ impl Watch {
         self.child.id()
     }
 
-    fn spawn_unattached(flags: &[&str], stdout: Stdio, variables: &[(&str, &str)]) -> Self {
+    /// Starts tcpwatch with variables in its environment.
+    pub(crate) fn spawn_unattached(
+        flags: &[&str],
+        stdout: Stdio,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
         Self::spawn_command(command.args(flags).envs(variables.iter().copied()), stdout)
     }
