@@ -14,8 +14,11 @@ use super::{archive::Archive, guest, kernels::Fetched};
 use crate::{output, root};
 
 /// What the tests cannot do without, and its Debian package.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("sh", "dash"),
+    ("env", "coreutils"),
+    ("ls", "coreutils"),
+    ("sed", "sed"),
     ("sleep", "coreutils"),
     ("true", "coreutils"),
     ("cat", "coreutils"),
@@ -29,6 +32,8 @@ const PROGRAMS: [(&str, &str); 11] = [
 ];
 /// What some tests watch or compare with.
 const WATCHED: [&str; 4] = ["tcpstates", "memcached", "socat", "lighttpd"];
+/// What some tests read.
+const RECORDING: &str = "tcpwatch/tests/traces/shop.tcpw";
 /// Modules that lighttpd loads.
 const LIGHTTPD: &str = "/usr/lib/lighttpd";
 /// Where Debian has its programs; what is in front of it on this machine is not for the guest.
@@ -39,11 +44,17 @@ pub(super) struct Contents<'a> {
     pub(super) kernels: &'a [Fetched],
     /// Arguments of the tests.
     pub(super) arguments: Vec<String>,
+    /// Names of the only tests to run; all, if there are none.
+    pub(super) only: &'a [String],
 }
 
 /// Builds the tests and writes the initramfs that all kernels share.
 pub(super) fn write(contents: &Contents<'_>, to: &Path) -> Result<()> {
     let built = Built::now()?;
+    let mut arguments = contents.arguments.clone();
+    if !contents.only.is_empty() {
+        arguments.extend(all_but(contents.only, &built.tests)?);
+    }
     let mut archive = Archive::default();
     for dir in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64"] {
         archive.directory(dir);
@@ -63,12 +74,9 @@ pub(super) fn write(contents: &Contents<'_>, to: &Path) -> Result<()> {
     python(&mut archive)?;
     archive.file(&built.tcpwatch)?;
     archive.file(&built.tests)?;
+    archive.file(&root().join(RECORDING))?;
     archive.file_at("init", &std::env::current_exe().context("find this program")?);
-    let orders = guest::Orders {
-        tcpwatch: built.tcpwatch,
-        tests: built.tests,
-        arguments: contents.arguments.clone(),
-    };
+    let orders = guest::Orders { tcpwatch: built.tcpwatch, tests: built.tests, arguments };
     archive.text(guest::ORDERS, serde_json::to_vec(&orders)?);
     archive.libraries()?;
     for kernel in contents.kernels {
@@ -77,6 +85,21 @@ pub(super) fn write(contents: &Contents<'_>, to: &Path) -> Result<()> {
         }
     }
     archive.write(to)
+}
+
+/// Arguments that leave out every test but these.
+fn all_but(only: &[String], tests: &Path) -> Result<Vec<String>> {
+    let list = output(Command::new(tests).args(["--list", "--format", "terse"]))?;
+    let name = |line: &'_ str| -> Option<String> {
+        Some(line.strip_suffix(": test")?.rsplit("] ").next()?.to_owned())
+    };
+    let (wanted, others): (Vec<_>, Vec<_>) =
+        list.lines().filter_map(name).partition(|name| only.contains(name));
+    if let Some(unknown) = only.iter().find(|name| !wanted.contains(name)) {
+        bail!("there is no test {unknown}");
+    }
+    let skip = others.into_iter().flat_map(|name| ["--skip".to_owned(), name]);
+    Ok(std::iter::once("--exact".to_owned()).chain(skip).collect())
 }
 
 fn programs(archive: &mut Archive) -> Result<()> {
