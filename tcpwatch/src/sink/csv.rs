@@ -70,7 +70,7 @@ impl<W: Write> CsvSink<W> {
 
     fn header(&mut self) -> io::Result<()> {
         if !std::mem::replace(&mut self.started, true) {
-            self.out.write_record(HEADER)?;
+            self.out.write_record(HEADER).map_err(cause)?;
         }
         Ok(())
     }
@@ -82,11 +82,11 @@ impl<W: Write> Sink for CsvSink<W> {
         match record {
             Record::Transition(t) => {
                 let row = identity("transition", clock, t.at, &t.socket);
-                self.out.write_record(row.into_iter().chain(transition(t)))?;
+                self.out.write_record(row.into_iter().chain(transition(t))).map_err(cause)?;
             }
             Record::Finding(f) => {
                 let row = identity("finding", clock, f.at, &f.socket);
-                self.out.write_record(row.into_iter().chain(finding(f)))?;
+                self.out.write_record(row.into_iter().chain(finding(f))).map_err(cause)?;
             }
             Record::Culprit(_) | Record::Lost(_) | Record::Summary(_) => {}
         }
@@ -96,6 +96,14 @@ impl<W: Write> Sink for CsvSink<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.header()?;
         self.out.flush()
+    }
+}
+
+/// What is wrong with the output itself: a closed pipe must be known as such.
+fn cause(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

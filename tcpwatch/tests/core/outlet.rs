@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufReader, ErrorKind, PipeReader},
+    io::{self, BufRead as _, BufReader, BufWriter, ErrorKind, PipeReader},
     os::fd::OwnedFd,
     thread,
 };
@@ -11,19 +11,28 @@ use serde_json::Value;
 use tcpwatch::{
     core::{
         input::Input,
-        record::{Record, Sink as _, Summary},
+        record::{Record, Sink, Summary},
         time::ClockMark,
     },
-    output::Outlet,
-    sink::json::JsonSink,
+    output::{Inlet, Outlet},
+    sink::{
+        csv::CsvSink,
+        json::JsonSink,
+        text::{Style, TextSink},
+    },
 };
 
 use crate::notation;
 
 fn piped() -> (PipeReader, Outlet) {
+    piped_as(|out| Box::new(JsonSink::new(out)))
+}
+
+type Make = fn(BufWriter<Inlet>) -> Box<dyn Sink>;
+
+fn piped_as(make: Make) -> (PipeReader, Outlet) {
     let (reader, writer) = io::pipe().unwrap();
-    let file = File::from(OwnedFd::from(writer));
-    (reader, Outlet::new(file, |out| Box::new(JsonSink::new(out))))
+    (reader, Outlet::new(File::from(OwnedFd::from(writer)), make))
 }
 
 fn show(outlet: &mut Outlet, transitions: u64) -> io::Result<()> {
@@ -71,13 +80,22 @@ fn what_is_taken_is_complete() {
 
 #[test]
 fn a_closed_pipe_is_an_error() {
-    let (reader, mut outlet) = piped();
-    drop(reader);
-    let error = loop {
-        if let Err(error) = show(&mut outlet, 1) {
-            break error;
-        }
-    };
-    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
-    assert_eq!(outlet.finish().unwrap_err().kind(), ErrorKind::BrokenPipe);
+    const STYLE: Style =
+        Style { colour: false, width: None, time: true, elapsed: false, wide: true };
+    let makes: [Make; 3] = [
+        |out| Box::new(JsonSink::new(out)),
+        |out| Box::new(CsvSink::new(out)),
+        |out| Box::new(TextSink::new(out, STYLE)),
+    ];
+    for make in makes {
+        let (reader, mut outlet) = piped_as(make);
+        drop(reader);
+        let error = loop {
+            if let Err(error) = show(&mut outlet, 1000) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        assert_eq!(outlet.finish().unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
 }
