@@ -42,7 +42,7 @@ pub struct Rules {
 }
 
 /// How long what a process did may come in after its end.
-const LAST_WORDS: Nanos = Nanos(2_000_000_000);
+pub const LAST_WORDS: Nanos = Nanos(2_000_000_000);
 
 /// The machine that both sources drive.
 pub struct Pipeline<'a> {
@@ -59,7 +59,8 @@ pub struct Pipeline<'a> {
     settler: Settler,
     names: Names,
     culprits: Culprits,
-    /// Followed processes that have ended; what they did last may still come in.
+    /// Watched processes that have ended; what they did last may still come in, and then somebody else
+    /// may get their ids.
     ended: Vec<(Timestamp, u32)>,
     totals: Summary,
     lost_since_pass: bool,
@@ -138,7 +139,7 @@ impl<'a> Pipeline<'a> {
             Input::Exited { at, pid } => {
                 self.listeners.exited(pid);
                 self.names.exited(pid);
-                if self.rules.filter.follow {
+                if self.rules.filter.pids.contains(&pid) {
                     self.ended.push((at, pid));
                 }
             }
@@ -282,16 +283,15 @@ impl<'a> Pipeline<'a> {
         self.lingering.advance(self.now);
         // At every input, not only at clock marks: those are wherever a scheduler put them.
         self.listeners.forget_closed(self.now);
-        if self.rules.filter.follow {
-            let (now, pids) = (self.now, &mut self.rules.filter.pids);
-            self.ended.retain(|&(at, pid)| {
-                let recent = now.since(at) < LAST_WORDS;
-                if !recent {
-                    pids.remove(&pid);
-                }
-                recent
-            });
-        }
+        let (now, filter) = (self.now, &mut self.rules.filter);
+        self.ended.retain(|&(at, pid)| {
+            let recent = now.since(at) < LAST_WORDS;
+            // Without any, all would be watched.
+            if !recent && (filter.follow || filter.pids.len() > 1) {
+                filter.pids.remove(&pid);
+            }
+            recent
+        });
     }
 
     fn transition(&mut self, mut transition: Transition) -> io::Result<()> {

@@ -138,8 +138,8 @@ impl Kernel {
         Ok(self.pids.keys().filter_map(Result::ok).collect())
     }
 
-    /// Follows a process no longer, as it has ended.
-    pub fn unfollow(&mut self, pid: u32) {
+    /// Watches a process no longer, as it has ended: somebody else may get its id.
+    pub fn forget(&mut self, pid: u32) {
         // It is not there any more: all the better.
         let _ = self.pids.remove(&pid);
     }

@@ -21,7 +21,7 @@ use crate::{
     core::{
         filter::Filter,
         input::{Input, Observation, Scope, Transition},
-        pipeline::{Pipeline, Rules},
+        pipeline::{LAST_WORDS, Pipeline, Rules},
         record::{Sink, Summary},
         state::State,
         tape::{Due, Tape},
@@ -123,6 +123,8 @@ struct Watcher<'a> {
     /// The processes named by `--pid` that still live.
     targets: Vec<u32>,
     had_targets: bool,
+    /// Those that have ended of late.
+    ended: Vec<(Timestamp, u32)>,
     ends_with_reader: bool,
     /// Descendants of the command that is run; `None` if none are followed.
     followed: Option<FxHashSet<u32>>,
@@ -157,6 +159,7 @@ impl<'a> Watcher<'a> {
             kernel,
             intake,
             had_targets: !targets.is_empty(),
+            ended: Vec::new(),
             ends_with_reader: live.ends_with_reader,
             followed: live.plan.filter.follow.then(FxHashSet::default),
             targets,
@@ -225,15 +228,17 @@ impl<'a> Watcher<'a> {
         for pid in self.processes.ended() {
             if self.targets.contains(&pid) {
                 self.targets.retain(|&target| target != pid);
+                self.ended.push((mark.mono, pid));
                 say(&format!("tcpwatch: process {pid} has ended"));
             }
             if let Some(followed) = &mut self.followed {
                 followed.remove(&pid);
-                self.kernel.unfollow(pid);
+                self.kernel.forget(pid);
             }
             // Without moving time on: what is still in the ring happened before.
             self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
         }
+        self.forget_ended(mark.mono);
         self.drain()?;
         let due = self.pipeline.next_deadline().is_some_and(|deadline| deadline <= mark.mono);
         if due || mark.mono.since(self.marked) >= CLOCK_EVERY {
@@ -249,6 +254,19 @@ impl<'a> Watcher<'a> {
         self.kernel.flush_log();
         self.pipeline.flush()?;
         Ok(())
+    }
+
+    /// Somebody else may get the id of a process that has ended; the last steps of its sockets come a round
+    /// trip after its end.
+    fn forget_ended(&mut self, now: Timestamp) {
+        let kernel = &mut self.kernel;
+        self.ended.retain(|&(at, pid)| {
+            let recent = now.since(at) < LAST_WORDS;
+            if !recent {
+                kernel.forget(pid);
+            }
+            recent
+        });
     }
 
     fn read_meter(&mut self, now: Timestamp) {
@@ -319,7 +337,7 @@ impl<'a> Watcher<'a> {
             self.pipeline.push(Input::Followed { at, pid })?;
             if !self.processes.add(pid) {
                 followed.remove(&pid);
-                self.kernel.unfollow(pid);
+                self.kernel.forget(pid);
                 self.pipeline.push(Input::Exited { at, pid })?;
             }
         }

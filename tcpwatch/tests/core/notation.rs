@@ -44,7 +44,9 @@ pub(crate) fn rules(line: &str) -> Rules {
         match word.split_once('=').unwrap_or((word, "")) {
             ("linger", time) => rules.linger = config::duration(time).unwrap().into(),
             ("follow", _) => rules.filter.follow = true,
-            ("pid", pid) => rules.filter.pids = [pid.parse().unwrap()].into(),
+            ("pid", pids) => {
+                rules.filter.pids = pids.split(',').map(|pid| pid.parse().unwrap()).collect();
+            }
             ("remote", port) => rules.filter.remote_ports = [port.parse().unwrap()].into(),
             ("findings", _) => rules.findings_only = true,
             ("half-open", _) => rules.include_half_open = true,

@@ -59,7 +59,7 @@ fn event() -> impl Strategy<Value = String> {
         1 => Just("pass watched".to_owned()),
         2 => Just("end".to_owned()),
         1 => (1u8..9).prop_map(|count| format!("lost {count}")),
-        1 => Just("exit 7".to_owned()),
+        1 => (7u8..9).prop_map(|pid| format!("exit {pid}")),
     ]
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn story() -> impl Strategy<Value = Vec<Input>> {
 }
 
 pub(crate) fn rules(watch: bool) -> Rules {
-    let pids: BTreeSet<u32> = if watch { [8].into() } else { BTreeSet::new() };
+    let pids: BTreeSet<u32> = if watch { [8, 9].into() } else { BTreeSet::new() };
     Rules {
         linger: Nanos(3_000_000_000),
         filter: Filter { pids, ..Filter::default() },
