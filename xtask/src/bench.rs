@@ -4,10 +4,10 @@
 
 mod empty;
 mod growth;
-mod load;
 mod looks;
 mod memory;
 mod page;
+mod requests;
 mod serve;
 mod table;
 mod tool;
@@ -19,10 +19,9 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-pub(crate) use looks::{HoldArgs, hold};
 use table::Table;
 
-use crate::{prepare_bench, root};
+use crate::{prepare, root};
 
 /// Where the figures are kept.
 const PAGE: &str = "docs/performance.md";
@@ -85,7 +84,7 @@ impl Section {
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    prepare_bench()?;
+    prepare()?;
     let scale = Scale { rounds: args.rounds, connections: args.connections, seconds: 2 };
     let sections = match &args.sections[..] {
         [] => Section::value_variants(),

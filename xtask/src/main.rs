@@ -3,9 +3,13 @@
 mod bench;
 mod ci;
 mod ebpf;
+mod faults;
 mod fuzz;
+mod hold;
+mod load;
 mod screenshots;
 mod service;
+mod tool;
 mod vm;
 
 use std::{
@@ -31,10 +35,12 @@ enum Task {
     CheckEbpf,
     /// Measure what tcpwatch costs, next to other tools
     Bench(bench::Args),
-    /// Hold sockets, for the bench
+    /// Break things, and check what tcpwatch does
+    Faults(faults::Args),
+    /// Hold sockets, for others
     #[command(hide = true)]
-    Hold(bench::HoldArgs),
-    /// Try trace files that nobody would write
+    Hold(hold::Args),
+    /// Try trace files, kernel records and inputs that nobody would write
     Fuzz(fuzz::Args),
     /// Renew fuzz/corpus from stories, a recording and what fuzzing has found
     FuzzCorpus,
@@ -56,7 +62,8 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build(),
         Task::CheckEbpf => ebpf::check(),
         Task::Bench(args) => bench::run(&args),
-        Task::Hold(args) => bench::hold(&args),
+        Task::Faults(args) => faults::run(&args),
+        Task::Hold(args) => hold::hold(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::FuzzCorpus => fuzz::renew(),
         Task::Screenshots(args) => screenshots::run(&args),
@@ -86,10 +93,10 @@ fn cache() -> Result<PathBuf> {
     Ok(cache.or_else(home).context("HOME is not set")?.join("tcpwatch"))
 }
 
-/// What a bench needs: root, and a release build.
-fn prepare_bench() -> Result<()> {
+/// What watching needs: root, and a release build.
+fn prepare() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("the bench loads BPF programs and makes a network namespace: run it as root");
+        bail!("this loads BPF programs and makes network namespaces: run it as root");
     }
     let build = ["build", "--quiet", "--release", "--package", "tcpwatch"];
     exec(Command::new("cargo").current_dir(root()).args(build))

@@ -4,9 +4,12 @@ use anyhow::Result;
 
 use super::{
     Scale,
-    load::{churn, in_namespace},
     table::{Table, cell},
-    tool::{Tool, median, tcpwatch},
+    tool::Tool,
+};
+use crate::{
+    load::{churn, in_namespace},
+    tool::{median, tcpwatch},
 };
 
 const PACES: [u32; 4] = [0, 1_000, 5_000, 20_000];

@@ -5,19 +5,20 @@
 //! while says how long its own passes take.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    io::Read as _,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use anyhow::{Context as _, Result};
 
 use super::{
     Scale,
-    load::in_namespace,
     table::{Table, cell},
+};
+use crate::{
+    hold::Holder,
+    load::in_namespace,
     tool::{median, tcpwatch},
 };
 
@@ -27,24 +28,13 @@ const OLD_ENOUGH: Duration = Duration::from_millis(1500);
 /// The namespace of whoever asks.
 const HERE: &str = "/proc/self/ns/net";
 /// (sockets, of them in `CLOSE_WAIT`, processes).
-const CASES: [(u32, u32, u32); 5] = [
+const CASES: [(u32, u32, u16); 5] = [
     (1_000, 1_000, 5),
     (10_000, 10_000, 5),
     (50_000, 50_000, 5),
     (50_000, 500, 5),
     (10_000, 10_000, 1_000),
 ];
-
-/// Flags of a process that holds sockets.
-#[derive(clap::Args)]
-pub(crate) struct HoldArgs {
-    /// Which of them it is: each listens on an address of its own
-    number: u16,
-    /// Sockets
-    sockets: u32,
-    /// How many in `CLOSE_WAIT`
-    lingering: u32,
-}
 
 /// Measures.
 pub(crate) fn run(scale: &Scale) -> Result<Vec<Table>> {
@@ -94,9 +84,12 @@ struct Times {
     pass: f64,
 }
 
-fn measure((sockets, lingering, processes): (u32, u32, u32), rounds: u32) -> Result<Times> {
+fn measure((sockets, lingering, processes): (u32, u32, u16), rounds: u32) -> Result<Times> {
     let _holders = (0..processes)
-        .map(|number| Holder::start(number, sockets / processes, lingering / processes))
+        .map(|number| {
+            let each = |sockets| sockets / u32::from(processes);
+            Holder::filled(number, each(sockets), each(lingering))
+        })
         .collect::<Result<Vec<_>>>()?;
     // Of sockets that have just begun to linger `leaks` takes a second look, a second later.
     std::thread::sleep(OLD_ENOUGH);
@@ -143,53 +136,4 @@ fn pass(mut agent: Child) -> Result<f64> {
         log.lines().filter_map(|line| line.split_once("pass over Lingering")?.1.split_once(" in "));
     let times = words.filter_map(|(_, rest)| rest.split(' ').next()?.parse().ok());
     median(times).with_context(|| format!("the agent logged no passes: {log}"))
-}
-
-/// A process that holds sockets for as long as its input is open.
-pub(super) struct Holder(Child);
-
-impl Holder {
-    pub(super) fn start(number: u32, sockets: u32, lingering: u32) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["hold", &number.to_string(), &sockets.to_string(), &lingering.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start a holder")?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("talk to a holder")?).read_line(&mut line)?;
-        if line != "ready\n" {
-            bail!("a holder did not get its {sockets} sockets");
-        }
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Holds sockets until its input ends: some in `CLOSE_WAIT`, the others as both ends of
-/// connections.
-pub(crate) fn hold(args: &HoldArgs) -> Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let [high, low] = args.number.to_be_bytes();
-    let listener = TcpListener::bind((Ipv4Addr::new(127, 1, high, low), 0))?;
-    let addr = listener.local_addr()?;
-    let mut held = Vec::new();
-    for _ in 0..args.lingering {
-        drop(TcpStream::connect(addr)?);
-        held.push(listener.accept()?.0);
-    }
-    while held.len() < args.sockets as usize {
-        held.push(TcpStream::connect(addr)?);
-        held.push(listener.accept()?.0);
-    }
-    writeln!(io::stdout(), "ready")?;
-    io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
 }

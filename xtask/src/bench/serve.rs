@@ -10,10 +10,13 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     Scale,
-    load::{churn, in_namespace},
-    looks::Holder,
     table::{Table, cell},
-    tool::{Tool, median, tcpwatch},
+    tool::Tool,
+};
+use crate::{
+    hold::Holder,
+    load::{churn, in_namespace},
+    tool::{median, tcpwatch},
 };
 
 /// How long it is left alone.
@@ -54,7 +57,7 @@ pub(crate) fn run(scale: &Scale) -> Result<Vec<Table>> {
 }
 
 fn measure(lingering: u32, busy: bool, scrapes: u32) -> Result<Vec<super::table::Cell>> {
-    let holder = (lingering > 0).then(|| Holder::start(0, lingering, lingering)).transpose()?;
+    let holder = (lingering > 0).then(|| Holder::filled(0, lingering, lingering)).transpose()?;
     let mut command = tcpwatch();
     command.args(["serve", "--linger", "1s", "--listen", ADDRESS]);
     let agent = Tool::start(command, true)?;

@@ -1,25 +1,13 @@
-//! A running tool: started, asked what it used, and stopped.
+//! A tool that is measured: what it and its BPF programs used.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::root;
+use crate::tool;
 
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-/// The release build.
-pub(crate) fn tcpwatch() -> Command {
-    Command::new(root().join("target/release/tcpwatch"))
-}
 
 /// `kernel.bpf_stats_enabled` on, and back to what it was. It costs about as much as an empty program, so
 /// rates are measured without it.
@@ -39,9 +27,9 @@ impl Drop for Stats {
     }
 }
 
-/// A tool that runs until it is stopped.
+/// A tool that runs until it is stopped, and what it printed.
 pub(crate) struct Tool {
-    child: Child,
+    tool: tool::Tool,
     output: PathBuf,
 }
 
@@ -50,44 +38,30 @@ impl Tool {
     pub(crate) fn start(mut command: Command, says_ready: bool) -> Result<Self> {
         let output =
             std::env::temp_dir().join(format!("tcpwatch-bench-{}.out", std::process::id()));
-        if says_ready {
-            command.args(["--ready-file", "/dev/stderr"]).stderr(Stdio::piped());
-        }
         let file =
             fs::File::create(&output).with_context(|| format!("create {}", output.display()))?;
-        let mut child =
-            command.stdout(file).spawn().with_context(|| format!("start {command:?}"))?;
-        if let Some(stderr) = child.stderr.take() {
-            let mut lines = BufReader::new(stderr).lines();
-            if !lines.by_ref().map_while(Result::ok).any(|line| line == "ready") {
-                bail!("{command:?} did not start");
-            }
-            // What it says later must not fill the pipe.
-            std::thread::spawn(move || lines.for_each(drop));
-        } else {
-            while programs_ns(child.id())?.is_none() {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            // It has loaded; attaching takes a moment more.
-            std::thread::sleep(Duration::from_millis(500));
+        command.stdout(file);
+        if says_ready {
+            command.args(["--ready-file", "/dev/stderr"]);
+            return Ok(Self { tool: tool::Tool::start(&mut command, "ready")?, output });
         }
-        Ok(Self { child, output })
+        let tool = tool::Tool::spawn(&mut command)?;
+        while programs_ns(tool.pid())?.is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // It has loaded; attaching takes a moment more.
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(Self { tool, output })
     }
 
     /// Run time of its BPF programs, ns.
     pub(crate) fn programs_ns(&self) -> Result<u64> {
-        Ok(programs_ns(self.child.id())?.unwrap_or(0))
+        Ok(programs_ns(self.tool.pid())?.unwrap_or(0))
     }
 
-    /// CPU time of all its threads, ns, in steps of a scheduler tick.
+    /// CPU time of all its threads, ns.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
-        let dir = format!("/proc/{}/task", self.child.id());
-        let mut ns = 0;
-        for thread in fs::read_dir(&dir).with_context(|| format!("list {dir}"))? {
-            let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-            ns += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(ns)
+        Ok(u64::try_from(self.tool.cpu()?.as_nanos())?)
     }
 
     /// CPU time once it has nothing left to do.
@@ -106,28 +80,19 @@ impl Tool {
 
     /// Resident memory, MB, its ring included, which is mapped twice.
     pub(crate) fn resident_mb(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kb = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kb = kb.and_then(|line| line.trim().split(' ').next()?.parse::<f64>().ok());
-        Ok(kb.context("read VmRSS")? / 1024.0)
+        #[expect(clippy::cast_precision_loss, reason = "a size for people")]
+        let bytes = self.tool.memory()? as f64;
+        Ok(bytes / f64::from(1 << 20))
     }
 
     /// Ends it; the number of lost transitions, if it says.
-    pub(crate) fn stop(mut self) -> Result<Option<u64>> {
-        kill_process(Pid::from_child(&self.child), Signal::INT)?;
-        self.child.wait()?;
+    pub(crate) fn stop(self) -> Result<Option<u64>> {
+        self.tool.stop()?;
         let text = fs::read(&self.output)?;
+        let _ = fs::remove_file(&self.output);
         let text = String::from_utf8_lossy(&text);
         let summary = text.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
         Ok(summary.and_then(|summary| summary["lost"].as_u64()))
-    }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_file(&self.output);
     }
 }
 
@@ -150,11 +115,4 @@ fn programs_ns(pid: u32) -> Result<Option<u64>> {
         }
     }
     Ok(total)
-}
-
-/// The middle value.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }

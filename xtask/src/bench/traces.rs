@@ -20,11 +20,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     Scale,
-    load::{TRANSITIONS_PER_CONNECTION, churn, in_namespace},
     table::{Table, cell},
-    tool::{Tool, median, tcpwatch},
+    tool::Tool,
 };
-use crate::{exec, root};
+use crate::{
+    exec,
+    load::{TRANSITIONS_PER_CONNECTION, churn, in_namespace},
+    root,
+    tool::{median, tcpwatch},
+};
 
 /// A way to keep what happens.
 struct Subject {

@@ -10,9 +10,13 @@ use anyhow::Result;
 use super::{
     Scale,
     empty::Empty,
-    load::{self, TRANSITIONS_PER_CONNECTION, churn, in_namespace},
+    requests::requests,
     table::{Table, cell},
-    tool::{Stats, Tool, median, tcpwatch},
+    tool::{Stats, Tool},
+};
+use crate::{
+    load::{TRANSITIONS_PER_CONNECTION, churn, in_namespace},
+    tool::{median, tcpwatch},
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,7 +135,7 @@ fn round(subject: Subject, scale: &Scale) -> Result<Round> {
     let speed = in_namespace(|| churn(scale.connections, None))?;
     // What is in the ring or in a buffer is the agent's work too.
     let after = agent(&running)?;
-    let requests_per_second = in_namespace(|| load::requests(scale.seconds))?;
+    let requests_per_second = in_namespace(|| requests(scale.seconds))?;
     let kernel_ns = {
         let _stats = Stats::enable()?;
         let before = running.programs_ns()?;

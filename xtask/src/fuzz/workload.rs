@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{prepare_bench, root};
+use crate::{prepare, root};
 
 /// Records connections on loopback, in a network namespace of its own; without root there is none.
 pub(crate) fn record(path: &Path) -> Result<()> {
@@ -18,7 +18,7 @@ pub(crate) fn record(path: &Path) -> Result<()> {
         eprintln!("xtask: without a recording of this machine: that needs root");
         return Ok(());
     }
-    prepare_bench()?;
+    prepare()?;
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let mut agent = Command::new(root().join(target).join("release/tcpwatch"))
         .args(["record", "--linger", "1s", "-d", "5", "-N", "/proc/self/ns/net", "--output"])

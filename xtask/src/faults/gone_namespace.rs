@@ -1,0 +1,125 @@
+//! Processes are killed, and the network namespaces that only they lived in vanish.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufReader, Seek as _},
+    net::SocketAddr,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow, ensure};
+use serde_json::Value;
+
+use super::{
+    Fault, Setting,
+    figures::Figures,
+    ledger::{Ledger, ends},
+    run::Dir,
+};
+use crate::{
+    hold::Holder,
+    load::{in_namespace, namespace},
+    tool::{Tool, now, tcpwatch},
+};
+
+pub(super) const FAULT: Fault = Fault {
+    name: "gone-namespace",
+    what: "processes with leaks are killed, and with each its network namespace goes, while all namespaces are looked at",
+    seen: "findings end as `exited`; no error, no warning",
+    seconds: 8,
+    quick: None,
+    run,
+};
+
+const NAMESPACES: usize = 20;
+const LEAKS: u32 = 2;
+
+fn run(setting: &Setting) -> Result<Figures> {
+    let dir = Dir::new()?;
+    let mut out = File::options().read(true).write(true).create_new(true).open(dir.join("out"))?;
+    // Of the whole host: it does not know the namespaces before.
+    let tool = Tool::tcpwatch(&["-q", "-j", "--linger", "300ms"], Stdio::from(out.try_clone()?))?;
+    let over = Arc::new(AtomicBool::new(false));
+    let looks = {
+        let over = Arc::clone(&over);
+        thread::spawn(move || looks(&over))
+    };
+    let mut inhabitants = HashMap::new();
+    let (mut number, mut alive) = (0, std::collections::VecDeque::new());
+    let start = now();
+    while start.elapsed() < Duration::from_secs(setting.seconds) {
+        let (netns, addr, holder) = inhabitant(number)?;
+        inhabitants.insert((netns, addr), holder.pid());
+        alive.push_back(holder);
+        number += 1;
+        if alive.len() > NAMESPACES
+            && let Some(oldest) = alive.pop_front()
+        {
+            oldest.kill()?;
+        }
+    }
+    drop(alive);
+    over.store(true, Relaxed);
+    let looks = looks.join().map_err(|_| anyhow!("the looks panicked"))??;
+    thread::sleep(Duration::from_secs(1));
+    let ended = tool.stop()?;
+    ensure!(ended.status.success() && ended.stderr.is_empty(), "it says: {}", ended.stderr);
+    let mut ledger = Ledger::default();
+    out.rewind()?;
+    ledger.read(BufReader::new(out))?;
+    let found = check(&ledger, &inhabitants)?;
+    Ok(Figures::default()
+        .with("namespaces", number)
+        .with("findings", found)
+        .with("looks into all of them", looks))
+}
+
+/// A process that leaks, in a network namespace of its own.
+fn inhabitant(number: u16) -> Result<(u64, SocketAddr, Holder)> {
+    in_namespace(|| {
+        let mut holder = Holder::start(number, LEAKS, LEAKS, 0)?;
+        Ok((namespace()?.parse()?, holder.held()?.listener, holder))
+    })
+}
+
+/// Counts the sockets of all namespaces again and again.
+fn looks(over: &AtomicBool) -> Result<u32> {
+    let mut looks = 0;
+    while !over.load(Relaxed) {
+        let output = tcpwatch().args(["states", "-j"]).stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+        looks += 1;
+    }
+    Ok(looks)
+}
+
+/// Findings of these namespaces name their inhabitants, and all of them ended with those.
+fn check(ledger: &Ledger, inhabitants: &HashMap<(u64, SocketAddr), u32>) -> Result<usize> {
+    let owner = |finding: &Value| -> Result<Option<u32>> {
+        let netns = finding["netns"].as_u64().unwrap_or(0);
+        Ok(inhabitants.get(&(netns, ends(finding)?[0])).copied())
+    };
+    let mut ended = HashMap::new();
+    for finding in ledger.with_status("ended") {
+        ended.insert(finding["socket"].as_u64(), finding["ended"]["how"].as_str());
+    }
+    let mut found = 0;
+    for finding in ledger.with_status("open") {
+        // Others have sockets on this host, too.
+        let Some(pid) = owner(finding)? else { continue };
+        found += 1;
+        ensure!(finding["holders"][0]["pid"] == pid, "not held by {pid}: {finding}");
+        let how = ended.get(&finding["socket"].as_u64()).copied().flatten();
+        ensure!(how == Some("exited"), "it ended as {how:?}: {finding}");
+    }
+    ensure!(found > 0, "nothing was found");
+    Ok(found)
+}
