@@ -63,6 +63,8 @@ pub struct Pipeline<'a> {
     /// may get their ids.
     ended: Vec<(Timestamp, u32)>,
     totals: Summary,
+    /// Open findings that were told of, where who is watched may change.
+    told: FxHashSet<SocketId>,
     lost_since_pass: bool,
     /// Since the present pass has begun: what it saw may have changed unseen.
     lost_in_pass: bool,
@@ -87,6 +89,7 @@ impl<'a> Pipeline<'a> {
             names: Names::default(),
             culprits: Culprits::default(),
             ended: Vec::new(),
+            told: FxHashSet::default(),
             totals: Summary::default(),
             lost_since_pass: false,
             lost_in_pass: false,
@@ -228,8 +231,9 @@ impl<'a> Pipeline<'a> {
     pub fn begin_here(&mut self, at: Timestamp) -> io::Result<()> {
         self.totals = Summary::default();
         self.started = Some(at);
-        for finding in self.lingering.open_at(at) {
-            if self.is_wanted(&finding) {
+        for mut finding in self.lingering.open_at(at) {
+            if self.is_told(&mut finding) {
+                finding.status = Status::Still;
                 self.sink.record(&self.clock, &Record::Finding(&finding))?;
             }
         }
@@ -405,7 +409,7 @@ impl<'a> Pipeline<'a> {
     }
 
     fn show(&mut self, mut finding: Finding) -> io::Result<()> {
-        if !self.is_wanted(&finding) {
+        if !self.is_told(&mut finding) {
             return Ok(());
         }
         finding.socket.uncertain = finding.socket.id.is_some_and(|id| self.table.is_uncertain(id));
@@ -429,8 +433,25 @@ impl<'a> Pipeline<'a> {
         self.sink.record(&self.clock, &Record::Finding(&finding))
     }
 
-    fn is_wanted(&self, finding: &Finding) -> bool {
-        self.rules.filter.accepts(&finding.socket, finding.state) && self.is_about_watched(finding)
+    /// What is told from its beginning is told to its end, whoever has gone by then; what becomes a watched
+    /// process's later begins then.
+    fn is_told(&mut self, finding: &mut Finding) -> bool {
+        let filter = &self.rules.filter;
+        let wanted =
+            filter.accepts(&finding.socket, finding.state) && self.is_about_watched(finding);
+        // Ports, families and namespaces stay as they are.
+        if filter.watches_all() && filter.uids.is_empty() {
+            return wanted;
+        }
+        let Some(id) = finding.socket.id else { return wanted };
+        match finding.status {
+            Status::Ended => self.told.remove(&id),
+            Status::Open | Status::Still if self.told.contains(&id) => true,
+            Status::Open | Status::Still => {
+                finding.status = Status::Open;
+                wanted && self.told.insert(id)
+            }
+        }
     }
 
     /// A finding is a watched process's if it owns or holds the socket, or listens for it.
