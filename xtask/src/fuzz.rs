@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz` and `fuzz-corpus`: trace files that nobody would write, and what they did.
+//! `cargo xtask fuzz` and `fuzz-corpus`: trace files that nobody would write, kernel records that no kernel
+//! would, inputs in any order, and what they did.
 //!
 //! Coverage is asked of the compiler by options that every rustc has, so stable will do; sanitizers
 //! would need a nightly, and what reads traces has no `unsafe` of its own. Arithmetic that overflows
@@ -15,11 +16,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{exec, root};
+use crate::{cache, exec, root};
 
 pub(crate) use self::corpus::renew;
 
-const TARGETS: [&str; 2] = ["trace_file", "trace_block"];
+const TARGETS: [&str; 4] = ["trace_file", "trace_block", "kernel_records", "pipeline"];
+/// Of each in the gate.
+const GATE_SECONDS: u32 = 15;
 /// What a run may take, MB. libFuzzer itself has some 100.
 const MEMORY: &str = "-rss_limit_mb=1024";
 /// What one input may take, s.
@@ -41,46 +44,55 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<()> {
     check_tools()?;
-    for target in TARGETS {
-        if args.target.as_ref().is_some_and(|only| only != target) {
-            continue;
-        }
-        println!("== fuzzing {target} for {} s", args.seconds);
-        let time = format!("-max_total_time={}", args.seconds);
-        let options = [&time, MEMORY, TIME, LENGTH, "-print_final_stats=1"];
-        // What is new goes to the first directory; the committed corpus is only read.
-        let dirs = [found(target)?, committed(target)?];
-        exec(&mut libfuzzer(target, &dirs, &options))
-            .with_context(|| format!("{target} failed; the input is in fuzz/artifacts/{target}"))?;
-    }
-    Ok(())
+    let wanted = |target: &&str| args.target.as_ref().is_none_or(|only| only == target);
+    TARGETS.into_iter().filter(wanted).try_for_each(|target| fuzz(target, args.seconds))
+}
+
+/// A minute in all.
+pub(crate) fn gate() -> Result<()> {
+    check_tools()?;
+    TARGETS.into_iter().try_for_each(|target| fuzz(target, GATE_SECONDS))
+}
+
+fn fuzz(target: &str, seconds: u32) -> Result<()> {
+    println!("== fuzzing {target} for {seconds} s");
+    let time = format!("-max_total_time={seconds}");
+    let options = [&time, MEMORY, TIME, LENGTH, "-print_final_stats=1"];
+    // What is new goes to the first directory; the committed corpus is only read.
+    let dirs = [found(target)?, committed(target)?];
+    exec(&mut libfuzzer(target, &dirs, &options)?)
+        .with_context(|| format!("{target} failed; the input is in fuzz/artifacts/{target}"))
 }
 
 /// Says what is missing.
 fn check_tools() -> Result<()> {
-    let there = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    let there = |command: &mut Command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
-    if !there("cargo", &["fuzz", "--version"]) {
-        bail!("cargo-fuzz is missing: cargo install cargo-fuzz --locked");
+    if !there(cargo()?.args(["fuzz", "--version"])) {
+        bail!("cargo-fuzz is missing: .ci/setup installs it, or cargo install cargo-fuzz --locked");
     }
-    if !there("c++", &["--version"]) {
+    if !there(Command::new("c++").arg("--version")) {
         bail!("a C++ compiler is missing, to build libFuzzer: apt-get install g++");
     }
     Ok(())
 }
 
-fn libfuzzer(target: &str, dirs: &[PathBuf], options: &[&str]) -> Command {
+fn libfuzzer(target: &str, dirs: &[PathBuf], options: &[&str]) -> Result<Command> {
+    let mut cargo = cargo()?;
+    cargo.args(["fuzz", "run", "--sanitizer", "none", target]).args(dirs).arg("--").args(options);
+    Ok(cargo)
+}
+
+/// With what `.ci/setup` has installed for it.
+fn cargo() -> Result<Command> {
+    let tools = cache()?.join("tools/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::env::split_paths(&path).chain([tools]))?;
     let mut cargo = Command::new("cargo");
-    cargo
-        .current_dir(root())
-        .args(["fuzz", "run", "--sanitizer", "none", target])
-        .args(dirs)
-        .arg("--")
-        .args(options);
-    cargo
+    cargo.current_dir(root()).env("PATH", path);
+    Ok(cargo)
 }
 
 fn committed(target: &str) -> Result<PathBuf> {

@@ -4,10 +4,16 @@
 
 #[path = "../../../fuzz/harness/everything.rs"]
 mod everything;
+#[path = "../../../fuzz/harness/kernel_records.rs"]
+mod kernel_records;
+#[path = "../../../fuzz/harness/pipeline.rs"]
+mod pipeline;
 #[path = "../../../fuzz/harness/trace_block.rs"]
 mod trace_block;
 #[path = "../../../fuzz/harness/trace_file.rs"]
 mod trace_file;
+#[path = "../../../fuzz/harness/world.rs"]
+mod world;
 
 use std::{
     env, fs,
@@ -15,6 +21,7 @@ use std::{
 };
 
 use proptest::{
+    arbitrary::any,
     collection::vec,
     strategy::{Strategy as _, ValueTree as _},
     test_runner::TestRunner,
@@ -26,6 +33,9 @@ use tcpwatch::trace::{
     reader::{Next, Reader},
     writer::Writer,
 };
+
+use tcpwatch_common::{RawObserved, RawSocket, RawTransition, flag, how, look};
+use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use self::trace_file::TraceFile;
 use crate::{damage, notation, properties, trace};
@@ -55,10 +65,24 @@ fn every_file_of_the_corpus_is_read() {
 
 #[test]
 fn every_payload_of_the_corpus_is_read() {
-    let corpus = corpus("trace_block");
+    each("trace_block", trace_block::run);
+}
+
+#[test]
+fn every_kernel_record_of_the_corpus_is_decoded() {
+    each("kernel_records", kernel_records::run);
+}
+
+#[test]
+fn every_order_of_inputs_of_the_corpus_is_concluded_from() {
+    each("pipeline", pipeline::run);
+}
+
+fn each(target: &str, run: fn(&[u8])) {
+    let corpus = corpus(target);
     for path in &corpus {
         println!("{}", path.display());
-        trace_block::run(&fs::read(path).unwrap());
+        run(&fs::read(path).unwrap());
     }
     assert!(corpus.len() >= 10, "only {} files were found", corpus.len());
 }
@@ -74,6 +98,8 @@ fn seeds() {
         let bytes = anonymous(&path);
         fs::write(path, bytes).unwrap();
     }
+    let mut runner = TestRunner::deterministic();
+    raw_seeds(&dir, &mut runner);
     let rules = properties::rules(false);
     damage::record(&whole.join("story.tcpw"), &rules, &damage::story(), 5);
     for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")) {
@@ -85,7 +111,6 @@ fn seeds() {
         let name = whole.join(name.file_name().unwrap());
         damage::record(&name, &notation::rules(rules), &inputs, 4);
     }
-    let mut runner = TestRunner::deterministic();
     for number in 0..8 {
         let inputs = vec(trace::input(), 6).new_tree(&mut runner).unwrap().current();
         damage::record(&whole.join(format!("any-{number}.tcpw")), &rules, &inputs, 3);
@@ -96,6 +121,45 @@ fn seeds() {
             fs::write(payloads.join(format!("{name}-{number}")), &block.payload).unwrap();
         }
     }
+}
+
+/// Records as the kernel program writes them, and orders of inputs as any bytes choose them.
+fn raw_seeds(dir: &Path, runner: &mut TestRunner) {
+    for number in 0..8 {
+        let name = format!("any-{number}");
+        let events =
+            vec((0..4u8, 1..13u8, 1..13u8, 1..4u64), 12).new_tree(runner).unwrap().current();
+        let records: Vec<u8> = events.into_iter().flat_map(raw_record).collect();
+        fs::write(dir.join("kernel_records").join(&name), records).unwrap();
+        let choices = vec(any::<u8>(), 600).new_tree(runner).unwrap().current();
+        fs::write(dir.join("pipeline").join(&name), choices).unwrap();
+    }
+}
+
+/// Behind a byte that says what it is: a transition, a look, or the end of a pass.
+fn raw_record((kind, old, new, id): (u8, u8, u8, u64)) -> Vec<u8> {
+    let at_ns = 1_000_000_000 * u64::from(old);
+    let mut socket = RawSocket::new_zeroed();
+    (socket.id, socket.inode, socket.family, socket.protocol) = (id, 100 + id, 2, 6);
+    (socket.owner_pid, socket.owner_how, socket.unread) = (7, how::CONNECT, 1);
+    (socket.local_port, socket.remote_port) = (80, 5000);
+    socket.flags = flag::HAS_SOCKET | flag::TCP_INFO;
+    let mut record = vec![kind];
+    match kind {
+        0 | 1 => {
+            let raw = RawTransition { at_ns, socket, old, new, ..RawTransition::new_zeroed() };
+            record.extend_from_slice(raw.as_bytes());
+        }
+        2 => {
+            let bits = look::HAS_AGES | look::HAS_WAITERS;
+            let (state, holder_pid) = (8, 7);
+            let zero = RawObserved::new_zeroed();
+            let raw = RawObserved { at_ns, socket, state, holder_pid, bits, ..zero };
+            record.extend_from_slice(raw.as_bytes());
+        }
+        _ => record = vec![6, 7],
+    }
+    record
 }
 
 /// The same file, without what it says of the host where it was recorded.

@@ -63,7 +63,7 @@ fn keep(target: &str, from: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
     }
     let control = format!("-merge_control_file={}", said.display());
     let dirs: Vec<_> = [made(&merged)?].into_iter().chain(from.iter().cloned()).collect();
-    exec(&mut libfuzzer(target, &dirs, &["-merge=1", &control, MEMORY, TIME, LENGTH]))?;
+    exec(&mut libfuzzer(target, &dirs, &["-merge=1", &control, MEMORY, TIME, LENGTH])?)?;
     let text = fs::read_to_string(&said).context("read what libFuzzer says of the files")?;
     let mut files = reached(&text);
     let (mut kept, mut bytes, mut edges) = (Vec::new(), 0, BTreeSet::new());
