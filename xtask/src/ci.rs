@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cache, ebpf, exec, root, service, vm};
+use crate::{cache, ebpf, exec, faults, fuzz, root, service, vm};
 
 /// Commands before the tests, so that the tests' own summary comes last.
 const STEPS: [(&str, &[&str]); 3] = [
@@ -69,6 +69,10 @@ pub(crate) fn run() -> Result<()> {
     )?;
     println!("== chores: cargo test --package xtask");
     exec(cargo().args(["test", "--locked", "--package", "xtask"]))?;
+    println!("== fuzzing: cargo xtask fuzz, for a minute in all");
+    fuzz::gate()?;
+    println!("== faults: cargo xtask faults, in part");
+    faults::gate()?;
     println!("== kernels of Debian: cargo xtask vm, in part");
     vm::gate()?;
     println!("== tests: cargo test");

@@ -33,12 +33,13 @@ pub(super) const FAULT: Fault = Fault {
     name: "gone-namespace",
     what: "processes with leaks are killed, and with each its network namespace goes, while all namespaces are looked at",
     seen: "findings end as `exited`; no error, no warning",
-    seconds: 8,
+    seconds: 15,
     quick: None,
     run,
 };
 
-const NAMESPACES: usize = 20;
+/// How long each lives: long enough for a look at it, also on a host with many other sockets.
+const LIFE: Duration = Duration::from_secs(3);
 const LEAKS: u32 = 2;
 
 fn run(setting: &Setting) -> Result<Figures> {
@@ -57,10 +58,10 @@ fn run(setting: &Setting) -> Result<Figures> {
     while start.elapsed() < Duration::from_secs(setting.seconds) {
         let (netns, addr, holder) = inhabitant(number)?;
         inhabitants.insert((netns, addr), holder.pid());
-        alive.push_back(holder);
+        alive.push_back((now(), holder));
         number += 1;
-        if alive.len() > NAMESPACES
-            && let Some(oldest) = alive.pop_front()
+        while alive.front().is_some_and(|(born, _)| born.elapsed() > LIFE)
+            && let Some((_, oldest)) = alive.pop_front()
         {
             oldest.kill()?;
         }
