@@ -11,6 +11,7 @@ pub mod memory;
 pub mod meters;
 mod missed;
 pub mod pass;
+mod pods;
 pub mod privilege;
 pub mod processes;
 pub mod ring;

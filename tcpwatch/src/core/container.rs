@@ -1,7 +1,8 @@
 //! Containers, as far as a cgroup path tells.
 //!
 //! Runtimes put their name and the container's id into the path, each in its own way; a bare id
-//! names no runtime. Nothing is asked of a runtime, so this works without one.
+//! names no runtime. Nothing is asked of a runtime, so this works without one. What Kubernetes calls
+//! it is not in the path: the source adds that.
 
 use std::fmt;
 
@@ -16,6 +17,19 @@ pub struct Container {
     pub runtime: Option<&'static str>,
     /// Uid of the Kubernetes pod.
     pub pod_uid: Option<String>,
+    /// What Kubernetes calls it; `None` if the kubelet's logs do not say.
+    pub names: Option<Names>,
+}
+
+/// What Kubernetes calls a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// The container in it; `None` if it may be one of several.
+    pub container: Option<String>,
 }
 
 /// What stands before the id in `<prefix>-<id>.scope` or `<prefix>-<id>`.
@@ -41,7 +55,7 @@ impl Container {
             named(parts[at], parent)
         });
         let (id, runtime) = named?;
-        Some(Self { id: escape(id.as_bytes()), runtime, pod_uid })
+        Some(Self { id: escape(id.as_bytes()), runtime, pod_uid, names: None })
     }
 }
 
@@ -118,9 +132,15 @@ impl fmt::Display for Container {
             Some(runtime) => write!(f, "{runtime} {id}")?,
             None => write!(f, "container {id}")?,
         }
-        match &self.pod_uid {
-            Some(uid) => write!(f, " of pod {uid}"),
-            None => Ok(()),
+        match (&self.names, &self.pod_uid) {
+            (Some(Names { namespace, pod, container: Some(name) }), _) => {
+                write!(f, " ({name}) of pod {namespace}/{pod}")
+            }
+            (Some(Names { namespace, pod, container: None }), _) => {
+                write!(f, " of pod {namespace}/{pod}")
+            }
+            (None, Some(uid)) => write!(f, " of pod {uid}"),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -134,7 +154,8 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, id: &str, runtime: Option<&'static str>, pod: Option<&str>) {
-        let expected = Container { id: id.to_owned(), runtime, pod_uid: pod.map(str::to_owned) };
+        let pod_uid = pod.map(str::to_owned);
+        let expected = Container { id: id.to_owned(), runtime, pod_uid, names: None };
         assert_eq!(Container::from_cgroup(path), Some(expected), "{path}");
     }
 
@@ -179,5 +200,19 @@ mod tests {
     fn it_is_shown_as_runtimes_show_it() {
         let container = Container::from_cgroup(&format!("/docker/{ID}")).unwrap();
         assert_eq!(container.to_string(), "docker 0123456789ab");
+    }
+
+    #[test]
+    fn a_pod_goes_by_its_name_where_that_is_known() {
+        let path = format!("/kubepods/besteffort/pod{POD}/{ID}");
+        let mut container = Container::from_cgroup(&path).unwrap();
+        assert_eq!(container.to_string(), format!("container 0123456789ab of pod {POD}"));
+        let mut names =
+            Names { namespace: "shop".to_owned(), pod: "cart-0".to_owned(), container: None };
+        container.names = Some(names.clone());
+        assert_eq!(container.to_string(), "container 0123456789ab of pod shop/cart-0");
+        names.container = Some("app".to_owned());
+        container.names = Some(names);
+        assert_eq!(container.to_string(), "container 0123456789ab (app) of pod shop/cart-0");
     }
 }

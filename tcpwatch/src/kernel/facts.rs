@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path,
 
 use procfs::process::{LimitValue, Process, Task};
 
-use super::{clock, processes::sees_all_pids};
+use super::{clock, pods::Pods, processes::sees_all_pids};
 use crate::core::{
     comm::escape,
     container::Container,
@@ -19,7 +19,7 @@ const MOST_THREADS: usize = 512;
 
 /// One look at a process; `None` if it is gone, or if `/proc` has other pids than the kernel
 /// program.
-pub fn process(pid: u32) -> Option<ProcessFacts> {
+fn process(pid: u32, pods: &Pods) -> Option<ProcessFacts> {
     if !sees_all_pids() {
         return None;
     }
@@ -32,7 +32,10 @@ pub fn process(pid: u32) -> Option<ProcessFacts> {
         at: at.mono,
         started: stat.as_ref().map(|stat| started(&at, stat.starttime)),
         cgroup: raw_cgroup.as_deref().map(|path| escape(path.as_bytes())),
-        container: raw_cgroup.as_deref().and_then(Container::from_cgroup),
+        container: raw_cgroup
+            .as_deref()
+            .and_then(Container::from_cgroup)
+            .map(|container| pods.named(container)),
         // A main thread that has ended shows none, though others may have some.
         fds: fds(pid).filter(|_| stat.as_ref().is_none_or(|stat| stat.state != 'Z')),
         fd_limit: limit(&process),
@@ -45,10 +48,10 @@ pub fn process(pid: u32) -> Option<ProcessFacts> {
 /// Asks as many of these as there is time for, the first ones first.
 pub fn processes(pids: &[u32]) -> Vec<ProcessFacts> {
     const PATIENCE: Nanos = Nanos(250_000_000);
-    let began = clock::now();
+    let (began, pods) = (clock::now(), Pods::here());
     pids.iter()
         .take_while(|_| clock::now().since(began) < PATIENCE)
-        .filter_map(|&pid| process(pid))
+        .filter_map(|&pid| process(pid, &pods))
         .collect()
 }
 

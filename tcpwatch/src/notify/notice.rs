@@ -103,6 +103,7 @@ impl Notice {
         let process = self.process();
         let facts = finding.evidence.process.as_deref();
         let container = facts.and_then(|facts| facts.container.as_ref());
+        let names = container.and_then(|container| container.names.as_ref());
         let known = [
             ("TCPWATCH_TIME", Some(utc(self.wall_ns()))),
             ("TCPWATCH_STATUS", Some(finding.status.word().to_owned())),
@@ -127,6 +128,9 @@ impl Notice {
             ("TCPWATCH_NETNS", Some(socket.netns.to_string())),
             ("TCPWATCH_CONTAINER_ID", container.map(|container| container.id.clone())),
             ("TCPWATCH_POD_UID", container.and_then(|container| container.pod_uid.clone())),
+            ("TCPWATCH_POD_NAMESPACE", names.map(|names| names.namespace.clone())),
+            ("TCPWATCH_POD_NAME", names.map(|names| names.pod.clone())),
+            ("TCPWATCH_CONTAINER_NAME", names.and_then(|names| names.container.clone())),
             ("TCPWATCH_ENDED", finding.ending.map(|ending| ending.cause.word().to_owned())),
         ];
         known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

@@ -107,10 +107,10 @@ impl Page {
         let groups = &self.snapshot.lingering;
         let labels = |at: usize| {
             let labels = &groups[at].labels;
-            let [process, container, pod] = owner(&labels.owner);
-            let service = labels.service.as_str();
-            let [role, verdict] = [("role", labels.role), ("verdict", labels.verdict)];
-            [process, container, pod, role, verdict, ("service", service)]
+            let mut all = owner(&labels.owner);
+            all.extend([("role", labels.role), ("verdict", labels.verdict)]);
+            all.push(("service", labels.service.as_str()));
+            all
         };
         let all = || groups.iter().enumerate();
         out.family(&metrics::LINGERING, all().map(|(at, group)| (labels(at), group.count)))?;
@@ -164,8 +164,19 @@ impl Page {
     }
 }
 
-fn owner(labels: &OwnerLabels) -> [(&'static str, &str); 3] {
-    [("process", &labels.process), ("container", &labels.container), ("pod", &labels.pod)]
+/// What Kubernetes calls it is there only where that is known: to Prometheus no label and an empty one
+/// are the same.
+fn owner(labels: &OwnerLabels) -> Vec<(&'static str, &str)> {
+    let mut all: Vec<(_, &str)> =
+        vec![("process", &labels.process), ("container", &labels.container), ("pod", &labels.pod)];
+    let names = [
+        ("container_name", &labels.container_name),
+        ("pod_namespace", &labels.pod_namespace),
+        ("pod_name", &labels.pod_name),
+    ];
+    let known = names.into_iter().filter(|(_, name)| !name.is_empty());
+    all.extend(known.map(|(label, name)| (label, name.as_str())));
+    all
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds")]

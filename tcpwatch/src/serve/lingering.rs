@@ -49,6 +49,7 @@ pub(super) fn top(culprits: &[Culprit], most: usize) -> (Vec<Lingering>, Vec<Own
 
 fn labels(culprit: &Culprit) -> Labels {
     let container = culprit.process.as_deref().and_then(|process| process.container.as_ref());
+    let names = container.and_then(|container| container.names.as_ref());
     Labels {
         owner: OwnerLabels {
             process: culprit.key.owner.map_or_else(String::new, |owner| owner.comm.to_string()),
@@ -56,6 +57,9 @@ fn labels(culprit: &Culprit) -> Labels {
                 container.id.chars().take(SHORT_ID).collect()
             }),
             pod: container.and_then(|container| container.pod_uid.clone()).unwrap_or_default(),
+            container_name: names.and_then(|names| names.container.clone()).unwrap_or_default(),
+            pod_namespace: names.map(|names| names.namespace.clone()).unwrap_or_default(),
+            pod_name: names.map(|names| names.pod.clone()).unwrap_or_default(),
         },
         role: match culprit.key.client {
             Some(true) => "client",

@@ -66,6 +66,12 @@ pub struct OwnerLabels {
     pub container: String,
     /// Uid of its Kubernetes pod, if it is in one.
     pub pod: String,
+    /// What Kubernetes calls its container, if that is known.
+    pub container_name: String,
+    /// The pod's namespace.
+    pub pod_namespace: String,
+    /// The pod.
+    pub pod_name: String,
 }
 
 /// Connections that linger and have something in common.

@@ -36,8 +36,9 @@
 //!     `ss -o` show (`congestion`, `timer`, and numbers under their names, `null` where the kernel
 //!     has none).
 //!   - `process` (who holds the socket, or the listener): `cgroup_path`, `container` (`id`,
-//!     `runtime`, `pod_uid`), `fds` in use and `fd_limit`, `stopped`, `frozen`, `threads` (`count`, `state`,
-//!     `wait`: the kernel function), `threads_unseen`.
+//!     `runtime`, `pod_uid`, and what Kubernetes calls it: `namespace`, `pod`, `name`), `fds` in use and
+//!     `fd_limit`, `stopped`, `frozen`, `threads` (`count`, `state`, `wait`: the kernel function),
+//!     `threads_unseen`.
 //! - `lost`: `count` more transitions are missing here, `total` so far; 0 if part of a recording is
 //!   missing and nobody knows how many that were. `where` they were lost: in the `ring` between the
 //!   kernel and us, in the `recording`, or at the `output`, as nobody read it; the last have a `total`

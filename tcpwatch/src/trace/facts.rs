@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::TraceError;
 use crate::core::{
     comm::tame,
-    container::{self, Container},
+    container::{self, Container, Names},
     process::{ProcessFacts, Threads},
     time::Timestamp,
 };
@@ -30,6 +30,16 @@ struct Place {
     id: String,
     runtime: Option<String>,
     pod_uid: Option<String>,
+    names: Option<Called>,
+}
+
+/// What Kubernetes calls it.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Called {
+    namespace: String,
+    pod: String,
+    container: Option<String>,
 }
 
 /// As a JSON object.
@@ -38,6 +48,11 @@ pub(super) fn to_json(facts: &ProcessFacts) -> Vec<u8> {
         id: container.id.clone(),
         runtime: container.runtime.map(str::to_owned),
         pod_uid: container.pod_uid.clone(),
+        names: container.names.clone().map(|Names { namespace, pod, container }| Called {
+            namespace,
+            pod,
+            container,
+        }),
     };
     let facts = Facts {
         pid: facts.pid,
@@ -61,6 +76,11 @@ pub(super) fn from_json(at: Timestamp, json: &[u8]) -> Result<ProcessFacts, Trac
         id: tame(&place.id),
         runtime: place.runtime.and_then(|name| container::runtime(&name)),
         pod_uid: text(place.pod_uid),
+        names: place.names.map(|called| Names {
+            namespace: tame(&called.namespace),
+            pod: tame(&called.pod),
+            container: text(called.container),
+        }),
     };
     Ok(ProcessFacts {
         pid: facts.pid,

@@ -48,6 +48,9 @@ fn snapshot() -> Snapshot {
         process: "a\"b\\\\\\xff\nc".to_owned(),
         container: "0123456789ab".to_owned(),
         pod: "0b0a-\u{1f980}".to_owned(),
+        container_name: "app\"\n".to_owned(),
+        pod_namespace: "shop".to_owned(),
+        pod_name: "cart-0".to_owned(),
     };
     let labels = Labels {
         owner: owner.clone(),

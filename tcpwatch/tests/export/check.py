@@ -35,7 +35,8 @@ FLAGS = {"uncertain", "linger_at_least"}
 TEXT = {
     "type", "host", "recording", "boot_id", "protocol", "local_addr", "remote_addr", "owner_comm",
     "owner_how", "role", "old", "new", "by_comm", "verdict", "status", "holders", "listener",
-    "ended", "netns_name", "container_id", "pod_uid", "summary",
+    "ended", "netns_name", "container_id", "pod_uid", "summary", "pod_namespace", "pod_name",
+    "container_name",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ use prost::Message as _;
 use tcpwatch::{
     core::{
         comm::Comm,
-        container::Container,
+        container::{Container, Names},
         input::Input,
         process::{ProcessFacts, Threads},
         tape::Tape as _,
@@ -61,6 +61,11 @@ fn inputs(text: &[u8]) -> Vec<Input> {
                 id: lossy.clone(),
                 runtime: None,
                 pod_uid: Some(lossy.clone()),
+                names: Some(Names {
+                    namespace: lossy.clone(),
+                    pod: lossy.clone(),
+                    container: Some(lossy.clone()),
+                }),
             }),
             fds: Some(3),
             fd_limit: Some(1024),

@@ -85,7 +85,8 @@ fn container() {
     let group = Cgroup::new(format!("docker-{id}.scope"), program.pid());
     let finding = one(&[]);
     let process = &finding["process"];
-    assert_eq!(process["container"], json!({"id": id, "runtime": "docker", "pod_uid": null}));
+    let expected = json!({"id": id, "runtime": "docker", "pod_uid": null, "namespace": null, "pod": null, "name": null});
+    assert_eq!(process["container"], expected);
     assert!(process["cgroup_path"].as_str().unwrap().ends_with(&format!("docker-{id}.scope")));
     program.kill();
     drop(group);

@@ -315,7 +315,7 @@ fn sudo() {
     let start = |trace: &Path| {
         let flags = ["-qj", "-N", &namespace(), "--linger", "300ms", "--record"];
         let flags = [&flags[..], &[trace.to_str().unwrap()]].concat();
-        Watch::spawn_unattached(&flags, Stdio::piped(), &variables)
+        Watch::start_unattached_with(&flags, &variables)
     };
     let mut program = Program::start(LEAK);
     assert_eq!(program.answer(), "ready");

@@ -12,13 +12,16 @@ use rustix::process::Signal;
 use self::agent::Agent;
 use crate::{
     Test,
-    peers::{Kind, Program, listen, pair, quiet},
+    odd::{Cgroup, has_cgroups},
+    peers::{Kind, LEAK, Program, listen, pair, quiet},
     watch::Watch,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("serve_tells_of_a_leak_from_its_beginning_to_its_end", leak),
+        Test::new("serve_tells_containers_by_what_kubernetes_calls_them", pods)
+            .only_if(has_cgroups),
         Test::new("serve_counts_every_transition_and_how_long_it_took", counts),
         Test::new("serve_counts_sockets_by_state", sockets),
         Test::new("serve_answers_each_path_as_it_should", clients::paths),
@@ -69,6 +72,34 @@ fn leak() {
     let done = agent.stop();
     assert_eq!(done.status.code(), Some(0));
     assert!(done.stderr.contains("1 finding"), "no summary: {}", done.stderr);
+}
+
+/// The name of the pod is no name that Kubernetes would take: a log directory is anybody's guess.
+fn pods() {
+    let mut program = Program::start(LEAK);
+    assert_eq!(program.answer(), "ready");
+    let uid = format!("c1b2a3d4-0000-1111-2222-{:012x}", program.pid());
+    let id = format!("{:064x}", program.pid());
+    let slice = format!("kubepods-besteffort-pod{}.slice", uid.replace('-', "_"));
+    let pod = Cgroup::new(&slice, program.pid());
+    let container = Cgroup::new(format!("{slice}/cri-containerd-{id}.scope"), program.pid());
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join(format!("pods/shop_ca\"\u{1b}rt-0_{uid}/app"));
+    std::fs::create_dir_all(log).unwrap();
+    let logs = ("TCPWATCH_POD_LOGS", logs.path().to_str().unwrap());
+    let agent = Agent::start_with(&["--linger", "300ms"], &[logs]);
+    let found = agent.until_finding();
+    let expected = serde_json::json!({
+        "id": id, "runtime": "containerd", "pod_uid": uid,
+        "namespace": "shop", "pod": "ca\"\\x1brt-0", "name": "app",
+    });
+    assert_eq!(found["process"]["container"], expected);
+    let page = agent.metrics();
+    let labels = r#"container_name="app",pod_namespace="shop",pod_name="ca\"\\x1brt-0",role="#;
+    assert!(page.contains(labels), "{page}");
+    agent.stop();
+    program.kill();
+    drop((container, pod));
 }
 
 /// Nothing of this reaches the agent as a record.

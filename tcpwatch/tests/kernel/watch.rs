@@ -98,12 +98,12 @@ impl Watch {
         self.child.id()
     }
 
-    /// Starts tcpwatch with variables in its environment.
-    pub(crate) fn spawn_unattached(
-        flags: &[&str],
-        stdout: Stdio,
-        variables: &[(&str, &str)],
-    ) -> Self {
+    /// The same as [`Self::start_unattached`], with variables in its environment.
+    pub(crate) fn start_unattached_with(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::spawn_unattached(flags, Stdio::piped(), variables)
+    }
+
+    fn spawn_unattached(flags: &[&str], stdout: Stdio, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
         Self::spawn_command(command.args(flags).envs(variables.iter().copied()), stdout)
     }

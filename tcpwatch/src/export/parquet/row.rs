@@ -43,6 +43,9 @@ pub(super) struct FindingRow {
     pub(super) netns_name: Option<String>,
     pub(super) container_id: Option<String>,
     pub(super) pod_uid: Option<String>,
+    pub(super) pod_namespace: Option<String>,
+    pub(super) pod_name: Option<String>,
+    pub(super) container_name: Option<String>,
     pub(super) summary: String,
 }
 
@@ -123,6 +126,9 @@ impl Row {
             + len(&finding.netns_name)
             + len(&finding.container_id)
             + len(&finding.pod_uid)
+            + len(&finding.pod_namespace)
+            + len(&finding.pod_name)
+            + len(&finding.container_name)
     }
 }
 
@@ -130,6 +136,7 @@ impl FindingRow {
     fn new(finding: &Finding) -> Self {
         let process = finding.evidence.process.as_ref();
         let container = process.and_then(|process| process.container.as_ref());
+        let names = container.and_then(|container| container.names.as_ref());
         Self {
             at: finding.at,
             socket: finding.socket,
@@ -147,6 +154,9 @@ impl FindingRow {
             netns_name: finding.netns_name.as_ref().map(ToString::to_string),
             container_id: container.map(|container| container.id.clone()),
             pod_uid: container.and_then(|container| container.pod_uid.clone()),
+            pod_namespace: names.map(|names| names.namespace.clone()),
+            pod_name: names.map(|names| names.pod.clone()),
+            container_name: names.and_then(|names| names.container.clone()),
             summary: advice::summary(finding),
         }
     }

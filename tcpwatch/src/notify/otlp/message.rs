@@ -114,6 +114,11 @@ fn whose(notice: &Notice) -> Vec<KeyValue> {
     attributes.extend(
         container.and_then(|container| Some(text("k8s.pod.uid", container.pod_uid.as_deref()?))),
     );
+    if let Some(names) = container.and_then(|container| container.names.as_ref()) {
+        attributes.push(text("k8s.namespace.name", names.namespace.as_str()));
+        attributes.push(text("k8s.pod.name", names.pod.as_str()));
+        attributes.extend(names.container.as_deref().map(|name| text("k8s.container.name", name)));
+    }
     attributes.extend(facts.and_then(|facts| Some(count("tcpwatch.process.fds", facts.fds?))));
     attributes
         .extend(facts.and_then(|facts| Some(count("tcpwatch.process.fd_limit", facts.fd_limit?))));
@@ -196,4 +201,39 @@ fn number(key: &str, value: i64) -> KeyValue {
 /// A number that may be too large for the protocol.
 fn count(key: &str, value: u64) -> KeyValue {
     number(key, i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::{
+            container::{Container, Names},
+            process::ProcessFacts,
+        },
+        notify::notice::tests::notice,
+    };
+
+    #[test]
+    fn a_container_is_called_what_kubernetes_calls_it() {
+        let mut notice = notice();
+        let mut container = Container::from_cgroup(&format!("/docker/{:064x}", 7)).unwrap();
+        container.names = Some(Names {
+            namespace: "shop".to_owned(),
+            pod: "cart-0".to_owned(),
+            container: Some("app".to_owned()),
+        });
+        let facts = ProcessFacts { container: Some(container), ..ProcessFacts::default() };
+        notice.finding.evidence.process = Some(facts.into());
+        let found = whose(&notice);
+        for (key, value) in [
+            ("container.runtime.name", "docker"),
+            ("k8s.namespace.name", "shop"),
+            ("k8s.pod.name", "cart-0"),
+            ("k8s.container.name", "app"),
+        ] {
+            assert!(found.contains(&text(key, value)), "{key} in {found:#?}");
+        }
+        assert!(found.iter().all(|attribute| attribute.key != "k8s.pod.uid"));
+    }
 }

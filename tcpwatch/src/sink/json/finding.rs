@@ -229,6 +229,9 @@ struct ContainerField {
     id: String,
     runtime: Option<&'static str>,
     pod_uid: Option<String>,
+    namespace: Option<String>,
+    pod: Option<String>,
+    name: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -253,6 +256,9 @@ impl From<&ProcessFacts> for ProcessFactsField {
                 id: container.id.clone(),
                 runtime: container.runtime,
                 pod_uid: container.pod_uid.clone(),
+                namespace: container.names.as_ref().map(|names| names.namespace.clone()),
+                pod: container.names.as_ref().map(|names| names.pod.clone()),
+                name: container.names.as_ref().and_then(|names| names.container.clone()),
             }),
             fds: facts.fds,
             fd_limit: facts.fd_limit,

@@ -35,7 +35,7 @@ pub(super) struct Answer {
 impl Agent {
     /// Starts it for this namespace.
     pub(super) fn start(flags: &[&str]) -> Self {
-        Self::start_with(None, flags)
+        Self::start_with(flags, &[])
     }
 
     /// The same, but it is in a namespace of its own, so that questions are not among what is counted.
@@ -46,7 +46,7 @@ impl Agent {
             std::fs::File::open("/proc/thread-self/ns/net").unwrap()
         });
         let elsewhere = elsewhere.join().unwrap();
-        Self::start_in(Some(elsewhere), &filter, flags)
+        Self::start_in(Some(elsewhere), &filter, flags, &[])
     }
 
     /// The same for a namespace of which nothing is left but the watching, asked from here.
@@ -55,16 +55,22 @@ impl Agent {
             crate::peers::enter_new_namespace();
             namespace()
         });
-        Self::start_in(None, &other.join().unwrap(), flags)
+        Self::start_in(None, &other.join().unwrap(), flags, &[])
     }
 
-    fn start_with(elsewhere: Option<std::fs::File>, flags: &[&str]) -> Self {
-        Self::start_in(elsewhere, &namespace(), flags)
+    /// The same as [`Self::start`], with variables in its environment.
+    pub(super) fn start_with(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_in(None, &namespace(), flags, variables)
     }
 
-    fn start_in(elsewhere: Option<std::fs::File>, filter: &str, flags: &[&str]) -> Self {
+    fn start_in(
+        elsewhere: Option<std::fs::File>,
+        filter: &str,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let flags = [&["serve", "--listen", "127.0.0.1:0", "-N", filter], flags].concat();
-        let watch = within(elsewhere.as_ref(), || Watch::start_unattached(&flags));
+        let watch = within(elsewhere.as_ref(), || Watch::start_unattached_with(&flags, variables));
         let said = watch.said("metrics at http://");
         let address = said.split("http://").nth(1).unwrap().trim_end_matches("/metrics");
         let agent = Self { address: address.parse().unwrap(), watch, elsewhere };
