@@ -57,7 +57,7 @@ pub(crate) fn run() -> Result<()> {
     ebpf::check()?;
     println!("== the README's first command: cargo run --release -- demo");
     exec(cargo().args(["run", "--locked", "--release", "--", "demo"]))?;
-    println!("== systemd unit: cargo xtask check-service");
+    println!("== systemd units: cargo xtask check-service");
     service::check()?;
     println!(
         "== exports, read by the tools they are for: cargo test --test export -- --ignored consumers"

@@ -46,7 +46,7 @@ enum Task {
     FuzzCorpus,
     /// Make the pictures in docs/images anew
     Screenshots(screenshots::Args),
-    /// Fail if systemd does not understand the unit, or rates it worse than the docs say
+    /// Fail if systemd does not understand a unit, or rates it worse than the docs say
     CheckService,
     /// Run the kernel tests on other kernels, each in a virtual machine
     Vm(vm::Args),
