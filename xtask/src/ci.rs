@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cache, ebpf, exec, faults, fuzz, root, service, vm};
+use crate::{cache, deb, ebpf, exec, faults, fuzz, root, service, vm};
 
 /// Commands before the tests, so that the tests' own summary comes last.
 const STEPS: [(&str, &[&str]); 3] = [
@@ -59,6 +59,8 @@ pub(crate) fn run() -> Result<()> {
     exec(cargo().args(["run", "--locked", "--release", "--", "demo"]))?;
     println!("== systemd units: cargo xtask check-service");
     service::check()?;
+    println!("== Debian package: cargo xtask check-deb");
+    deb::check()?;
     println!(
         "== exports, read by the tools they are for: cargo test --test export -- --ignored consumers"
     );

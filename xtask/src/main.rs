@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod deb;
 mod ebpf;
 mod faults;
 mod fuzz;
@@ -48,6 +49,10 @@ enum Task {
     Screenshots(screenshots::Args),
     /// Fail if systemd does not understand a unit, or rates it worse than the docs say
     CheckService,
+    /// Build the Debian package
+    Deb,
+    /// Build the Debian package; fail if lintian objects, or it leaves anything behind
+    CheckDeb,
     /// Run the kernel tests on other kernels, each in a virtual machine
     Vm(vm::Args),
     /// What a virtual machine does, for vm.
@@ -68,6 +73,8 @@ fn main() -> ExitCode {
         Task::FuzzCorpus => fuzz::renew(),
         Task::Screenshots(args) => screenshots::run(&args),
         Task::CheckService => service::check(),
+        Task::Deb => deb::build().map(|package| println!("{}", package.display())),
+        Task::CheckDeb => deb::check(),
         Task::Vm(args) => vm::run(&args),
         Task::Guest => vm::guest(),
         Task::Ci => ci::run(),
