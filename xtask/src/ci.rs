@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cache, deb, ebpf, exec, faults, fuzz, root, service, vm};
+use crate::{cache, deb, ebpf, exec, faults, fuzz, manifests, root, service, vm};
 
 /// Commands before the tests, so that the tests' own summary comes last.
 const STEPS: [(&str, &[&str]); 3] = [
@@ -61,6 +61,8 @@ pub(crate) fn run() -> Result<()> {
     service::check()?;
     println!("== Debian package: cargo xtask check-deb");
     deb::check()?;
+    println!("== Kubernetes manifests: cargo xtask check-manifests");
+    manifests::check()?;
     println!(
         "== exports, read by the tools they are for: cargo test --test export -- --ignored consumers"
     );

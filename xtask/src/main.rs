@@ -8,6 +8,7 @@ mod faults;
 mod fuzz;
 mod hold;
 mod load;
+mod manifests;
 mod screenshots;
 mod service;
 mod tool;
@@ -53,6 +54,8 @@ enum Task {
     Deb,
     /// Build the Debian package; fail if lintian objects, or it leaves anything behind
     CheckDeb,
+    /// Fail if Kubernetes does not know a field of the manifests
+    CheckManifests,
     /// Run the kernel tests on other kernels, each in a virtual machine
     Vm(vm::Args),
     /// What a virtual machine does, for vm.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Task::CheckService => service::check(),
         Task::Deb => deb::build().map(|package| println!("{}", package.display())),
         Task::CheckDeb => deb::check(),
+        Task::CheckManifests => manifests::check(),
         Task::Vm(args) => vm::run(&args),
         Task::Guest => vm::guest(),
         Task::Ci => ci::run(),
