@@ -1,8 +1,10 @@
 //! What the agent of a fleet costs: idle, at a high rate of connections, and with many that linger.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -42,24 +44,40 @@ pub(crate) fn run(scale: &Scale) -> Result<Vec<Table>> {
             PACE * SECONDS,
             scale.rounds * 4,
         ),
-        columns: vec!["CPU, %", "RSS, MB", "conn/s", "scrape, ms", "page, KB"],
+        columns: vec!["CPU, %", "RSS, MB", "conn/s", "scrape, ms", "page, KB", "recorded, B/conn"],
         rows: Vec::new(),
     };
-    for (name, lingering, busy) in [
-        ("idle", 0, false),
-        ("idle, 10,000 connections linger", LINGERING, false),
-        ("busy", 0, true),
+    for (name, load) in [
+        ("idle", Load::Idle),
+        ("idle, 10,000 connections linger", Load::Lingering),
+        ("busy", Load::Busy),
+        ("busy, `--record`", Load::Recorded),
     ] {
-        let cells = in_namespace(|| measure(lingering, busy, scale.rounds * 4))?;
+        let cells = in_namespace(|| measure(load, scale.rounds * 4))?;
         table.row(name, cells);
     }
     Ok(vec![table])
 }
 
-fn measure(lingering: u32, busy: bool, scrapes: u32) -> Result<Vec<super::table::Cell>> {
+#[derive(Clone, Copy, PartialEq)]
+enum Load {
+    Idle,
+    Lingering,
+    Busy,
+    Recorded,
+}
+
+fn measure(load: Load, scrapes: u32) -> Result<Vec<super::table::Cell>> {
+    let lingering = if load == Load::Lingering { LINGERING } else { 0 };
+    let recording = std::env::temp_dir().join("tcpwatch-bench-serve");
+    let _ = fs::remove_dir_all(&recording);
+    fs::create_dir_all(&recording).context("make a place to record to")?;
     let holder = (lingering > 0).then(|| Holder::filled(0, lingering, lingering)).transpose()?;
     let mut command = tcpwatch();
     command.args(["serve", "--linger", "1s", "--listen", ADDRESS]);
+    if load == Load::Recorded {
+        command.arg("--record").arg(&recording);
+    }
     let agent = Tool::start(command, true)?;
     if lingering > 0 {
         wait_for(lingering)?;
@@ -68,7 +86,7 @@ fn measure(lingering: u32, busy: bool, scrapes: u32) -> Result<Vec<super::table:
     let before = agent.cpu_ns()?;
     #[expect(clippy::disallowed_methods, reason = "it measures time")]
     let start = Instant::now();
-    let speed = if busy {
+    let speed = if matches!(load, Load::Busy | Load::Recorded) {
         Some(churn(PACE * SECONDS, Some(PACE))?.connections_per_second)
     } else {
         std::thread::sleep(IDLE);
@@ -88,15 +106,25 @@ fn measure(lingering: u32, busy: bool, scrapes: u32) -> Result<Vec<super::table:
     let resident = agent.resident_mb()?;
     agent.stop()?;
     drop(holder);
+    let recorded = (load == Load::Recorded).then(|| size(&recording)).transpose()?;
+    fs::remove_dir_all(&recording).context("remove the recording")?;
     #[expect(clippy::cast_precision_loss, reason = "kilobytes for people")]
     let kilobytes = bytes as f64 / 1024.0;
+    #[expect(clippy::cast_precision_loss, reason = "bytes for people")]
+    let recorded = recorded.map(|bytes| bytes as f64 / f64::from(PACE * SECONDS));
     Ok(vec![
         cell(used.as_secs_f64() / elapsed.as_secs_f64() * 100.0, 3),
         cell(resident, 1),
         cell(speed, 0),
         cell(median(times), 2),
         cell(kilobytes, 1),
+        cell(recorded, 1),
     ])
+}
+
+fn size(directory: &Path) -> Result<u64> {
+    let files = fs::read_dir(directory).context("list what was recorded")?;
+    files.map(|file| Ok(file?.metadata()?.len())).sum()
 }
 
 /// Waits until so many connections linger.
