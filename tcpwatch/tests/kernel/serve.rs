@@ -39,7 +39,9 @@ pub(crate) fn tests() -> Vec<Test> {
             .needs("openssl"),
         Test::new("serve_is_what_promtool_accepts", prometheus::checked).needs("promtool"),
         Test::new("serve_rules_pass_their_tests", prometheus::rules).needs("promtool"),
-        Test::new("serve_makes_a_rule_fire_in_prometheus", prometheus::alert).needs("prometheus"),
+        Test::new("serve_makes_a_rule_fire_in_prometheus", prometheus::alert)
+            .needs("prometheus")
+            .needs("ip"),
     ]
 }
 

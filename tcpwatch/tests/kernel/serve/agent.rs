@@ -3,6 +3,8 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    os::fd::AsRawFd as _,
+    process::Command,
     time::Duration,
 };
 
@@ -49,13 +51,25 @@ impl Agent {
         Self::start_in(Some(elsewhere), &filter, flags, &[])
     }
 
-    /// The same for a namespace of which nothing is left but the watching, asked from here.
-    pub(super) fn start_for_another(flags: &[&str]) -> Self {
-        let other = std::thread::spawn(|| {
+    /// The same in a namespace of its own, on the other end of a link from here, and for that namespace.
+    pub(super) fn start_next_door(flags: &[&str]) -> Self {
+        let (door, filter) = std::thread::spawn(|| {
             crate::peers::enter_new_namespace();
-            namespace()
+            (std::fs::File::open("/proc/thread-self/ns/net").unwrap(), namespace())
+        })
+        .join()
+        .unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), door.as_raw_fd());
+        ip(&["link", "add", "here", "type", "veth", "peer", "name", "there"]);
+        ip(&["link", "set", "there", "netns", &path]);
+        ip(&["address", "add", "192.0.2.1/30", "dev", "here"]);
+        ip(&["link", "set", "here", "up"]);
+        within(Some(&door), || {
+            ip(&["address", "add", "192.0.2.2/30", "dev", "there"]);
+            ip(&["link", "set", "there", "up"]);
         });
-        Self::start_in(None, &other.join().unwrap(), flags, &[])
+        let flags = [&["--insecure"], flags].concat();
+        Self::start_at("192.0.2.2:0", Some(door), &filter, &flags, &[])
     }
 
     /// The same as [`Self::start`], with variables in its environment.
@@ -69,7 +83,17 @@ impl Agent {
         flags: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
-        let flags = [&["serve", "--listen", "127.0.0.1:0", "-N", filter], flags].concat();
+        Self::start_at("127.0.0.1:0", elsewhere, filter, flags, variables)
+    }
+
+    fn start_at(
+        listen: &str,
+        elsewhere: Option<std::fs::File>,
+        filter: &str,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let flags = [&["serve", "--listen", listen, "-N", filter], flags].concat();
         let watch = within(elsewhere.as_ref(), || Watch::start_unattached_with(&flags, variables));
         let said = watch.said("metrics at http://");
         let address = said.split("http://").nth(1).unwrap().trim_end_matches("/metrics");
@@ -133,6 +157,12 @@ impl Agent {
         self.watch.signal(TERM);
         self.watch.wait()
     }
+}
+
+/// Runs `ip` in this namespace.
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    assert!(output.status.success(), "ip {arguments:?}: {output:?}");
 }
 
 /// Does something in a network namespace, on a thread of its own.

@@ -63,10 +63,10 @@ pub(super) fn rules() {
     }
 }
 
-/// Two agents, one for a namespace in which something leaks and one for another. The rules are those
-/// that are shipped, but do not wait before they fire.
+/// Two agents in two namespaces, in one of which something leaks, and one Prometheus that reaches both.
+/// The rules are those that are shipped, but do not wait before they fire.
 pub(super) fn alert() {
-    let (leaking, calm) = (Agent::start(&["--linger", "200ms"]), Agent::start_for_another(&[]));
+    let (leaking, calm) = (Agent::start(&["--linger", "200ms"]), Agent::start_next_door(&[]));
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     configure(directory.path(), &[leaking.address.to_string(), calm.address.to_string()]);
