@@ -183,6 +183,25 @@ fn consumers_count_what_the_report_counts() {
     }
 }
 
+#[test]
+#[ignore = "needs a Python with duckdb: TCPWATCH_PYTHON"]
+fn consumers_answer_what_the_fleet_page_asks() {
+    let python = std::env::var("TCPWATCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let trace = tree.join("tests/traces/shop.tcpw");
+    let directory = tempfile::tempdir().unwrap();
+    let tcpwatch = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
+        let output = command.args(args).arg(&trace).current_dir(directory.path()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        output.stdout
+    };
+    std::fs::write(directory.path().join("report.json"), tcpwatch(&["report", "-j"])).unwrap();
+    tcpwatch(&["export", "--to", "parquet", "--findings", "--partition", "-o", "lake"]);
+    std::fs::copy(tree.join("../docs/fleet.md"), directory.path().join("fleet.md")).unwrap();
+    check(&python, "check_fleet.py", directory.path());
+}
+
 fn check(python: &str, script: &str, directory: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export").join(script);
     let output = Command::new(python).arg(script).arg(directory).output().unwrap();
