@@ -19,7 +19,7 @@ const MOST_THREADS: usize = 512;
 
 /// One look at a process; `None` if it is gone, or if `/proc` has other pids than the kernel
 /// program.
-fn process(pid: u32, pods: &Pods) -> Option<ProcessFacts> {
+fn process(pid: u32, kubernetes: &Pods) -> Option<ProcessFacts> {
     if !sees_all_pids() {
         return None;
     }
@@ -35,7 +35,7 @@ fn process(pid: u32, pods: &Pods) -> Option<ProcessFacts> {
         container: raw_cgroup
             .as_deref()
             .and_then(Container::from_cgroup)
-            .map(|container| pods.named(container)),
+            .map(|container| kubernetes.named(container)),
         // A main thread that has ended shows none, though others may have some.
         fds: fds(pid).filter(|_| stat.as_ref().is_none_or(|stat| stat.state != 'Z')),
         fd_limit: limit(&process),
@@ -48,10 +48,10 @@ fn process(pid: u32, pods: &Pods) -> Option<ProcessFacts> {
 /// Asks as many of these as there is time for, the first ones first.
 pub fn processes(pids: &[u32]) -> Vec<ProcessFacts> {
     const PATIENCE: Nanos = Nanos(250_000_000);
-    let (began, pods) = (clock::now(), Pods::here());
+    let (began, kubernetes) = (clock::now(), Pods::here());
     pids.iter()
         .take_while(|_| clock::now().since(began) < PATIENCE)
-        .filter_map(|&pid| process(pid, &pods))
+        .filter_map(|&pid| process(pid, &kubernetes))
         .collect()
 }
 

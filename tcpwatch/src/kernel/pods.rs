@@ -32,8 +32,8 @@ const MOST: usize = 65_536;
 /// The directories as they are now: read when first asked for, then not again.
 pub(super) struct Pods {
     logs: PathBuf,
-    containers: OnceCell<FxHashMap<Vec<u8>, Names>>,
-    pods: OnceCell<FxHashMap<Vec<u8>, (Names, PathBuf)>>,
+    by_id: OnceCell<FxHashMap<Vec<u8>, Names>>,
+    by_uid: OnceCell<FxHashMap<Vec<u8>, (Names, PathBuf)>>,
 }
 
 impl Pods {
@@ -43,7 +43,7 @@ impl Pods {
     }
 
     fn below(logs: PathBuf) -> Self {
-        Self { logs, containers: OnceCell::new(), pods: OnceCell::new() }
+        Self { logs, by_id: OnceCell::new(), by_uid: OnceCell::new() }
     }
 
     /// A container with what Kubernetes calls it, if that is to be found.
@@ -53,7 +53,7 @@ impl Pods {
     }
 
     fn by_id(&self, id: &str) -> Option<Names> {
-        let containers = self.containers.get_or_init(|| {
+        let containers = self.by_id.get_or_init(|| {
             let names = list(&self.logs.join("containers"));
             names.filter_map(|name| linked(name.as_bytes())).collect()
         });
@@ -61,7 +61,7 @@ impl Pods {
     }
 
     fn by_pod(&self, uid: &str) -> Option<Names> {
-        let pods = self.pods.get_or_init(|| {
+        let pods = self.by_uid.get_or_init(|| {
             let logs = self.logs.join("pods");
             let names = list(&logs);
             names
@@ -131,8 +131,8 @@ mod tests {
         Some((names.namespace, names.pod, names.container.unwrap_or_default()))
     }
 
-    fn called(namespace: &str, pod: &str, name: &str) -> Option<(String, String, String)> {
-        Some((namespace.to_owned(), pod.to_owned(), name.to_owned()))
+    fn called(namespace: &str, pod: &str, name: &str) -> (String, String, String) {
+        (namespace.to_owned(), pod.to_owned(), name.to_owned())
     }
 
     #[test]
@@ -140,23 +140,29 @@ mod tests {
         let link = format!("containers/cart-7d9f_shop_app-server-{ID}.log");
         let pod = format!("pods/shop_cart-7d9f_{POD}/proxy");
         let tree = [link.as_bytes(), pod.as_bytes()];
-        assert_eq!(named(&tree, container(Some(POD))), called("shop", "cart-7d9f", "app-server"));
-        assert_eq!(named(&tree, container(None)), called("shop", "cart-7d9f", "app-server"));
+        assert_eq!(
+            named(&tree, container(Some(POD))),
+            Some(called("shop", "cart-7d9f", "app-server"))
+        );
+        assert_eq!(named(&tree, container(None)), Some(called("shop", "cart-7d9f", "app-server")));
     }
 
     #[test]
     fn the_directory_with_its_uid_names_a_pod_and_its_only_container() {
         let app = format!("pods/shop_cart-0_{POD}/app");
-        assert_eq!(named(&[app.as_bytes()], container(Some(POD))), called("shop", "cart-0", "app"));
+        assert_eq!(
+            named(&[app.as_bytes()], container(Some(POD))),
+            Some(called("shop", "cart-0", "app"))
+        );
         let proxy = format!("pods/shop_cart-0_{POD}/proxy");
         let both = [app.as_bytes(), proxy.as_bytes()];
-        assert_eq!(named(&both, container(Some(POD))), called("shop", "cart-0", ""));
+        assert_eq!(named(&both, container(Some(POD))), Some(called("shop", "cart-0", "")));
         // The hash of a manifest instead of a uid.
         let hash = "33d556edd3ae8ef21980288cef77ae8b";
         let etcd = format!("pods/kube-system_etcd-node_{hash}/etcd");
         assert_eq!(
             named(&[etcd.as_bytes()], container(Some(hash))),
-            called("kube-system", "etcd-node", "etcd")
+            Some(called("kube-system", "etcd-node", "etcd"))
         );
     }
 
@@ -177,7 +183,7 @@ mod tests {
         link.extend([ID.as_bytes(), b".log"].concat());
         assert_eq!(
             named(&[&link], container(None)),
-            called("sh\\x0aop", "ca\\x1b[2Jt", "a\"\\xff")
+            Some(called("sh\\x0aop", "ca\\x1b[2Jt", "a\"\\xff"))
         );
     }
 }
