@@ -157,11 +157,11 @@ fn a_page_is_a_new_file_for_its_owner() {
 }
 
 #[test]
-fn the_readme_shows_what_report_writes() {
+fn the_guide_shows_what_report_writes() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let readme = std::fs::read_to_string(format!("{root}/README.md")).expect("there is a README");
-    let line =
-        readme.lines().find(|line| line.starts_with("$ tcpwatch report ")).expect("a report");
+    let guide =
+        std::fs::read_to_string(format!("{root}/docs/recordings.md")).expect("there is a guide");
+    let line = guide.lines().find(|line| line.starts_with("$ tcpwatch report ")).expect("a report");
     let output = Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
         .args(line.split(' ').skip(2))
         .current_dir(root)
@@ -169,7 +169,10 @@ fn the_readme_shows_what_report_writes() {
         .output()
         .expect("tcpwatch runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(readme.contains(&format!("{line}\n{text}```")), "the README does not show\n{text}");
+    assert!(
+        guide.contains(&format!("{line}\n{text}```")),
+        "docs/recordings.md does not show\n{text}"
+    );
 }
 
 #[test]
