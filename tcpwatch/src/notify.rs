@@ -7,7 +7,7 @@
 mod exec;
 mod journal;
 mod notice;
-mod otlp;
+pub(crate) mod otlp;
 mod queue;
 
 use std::{
@@ -71,8 +71,7 @@ impl Notifiers {
         };
         let mut tasks: Vec<Task> = Vec::new();
         if let Some(url) = &args.otlp {
-            let config =
-                otlp::Config::new(url, &args.otlp_header, |name| std::env::var(name).ok())?;
+            let config = otlp::config(otlp::Signal::Logs, url, args)?;
             let inbox = queue(format!("findings for {}", config.endpoint()));
             let client = otlp::Client::new(config)?;
             tasks.push(Box::new(move |tasks| drop(tasks.spawn(otlp::run(inbox, client)))));

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod model;
 mod negotiate;
 pub mod own;
+pub mod page;
 mod routes;
 pub mod snapshot;
 mod tls;

@@ -32,6 +32,11 @@ pub struct ServeArgs {
     /// Count sockets this often, or less often if that would take more than 0.5 % of a CPU
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = config::duration)]
     pub count_every: Duration,
+    /// Send the metrics to the collector of --otlp, too, this often [default:
+    /// OTEL_METRIC_EXPORT_INTERVAL, or 1m]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, value_parser = config::duration,
+          requires = "otlp")]
+    pub otlp_metrics: Option<Option<Duration>>,
     /// Record to files in this directory, too, as a black box (see `tcpwatch record`)
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,

@@ -1,4 +1,5 @@
-//! Findings as OpenTelemetry log records, over OTLP/HTTP with protobuf.
+//! Findings as OpenTelemetry log records, and the numbers of an agent as metrics, over OTLP/HTTP with
+//! protobuf.
 //!
 //! Sent in batches. What the protocol calls retryable (429, 502, 503, 504, no answer) is tried again,
 //! after the time that the collector asks for or after a growing one; any other answer is final.
@@ -7,6 +8,7 @@
 mod client;
 mod config;
 mod message;
+mod metrics;
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -17,9 +19,13 @@ use std::{
 use tokio::time::Instant;
 
 use self::client::Answer;
-pub(super) use self::{client::Client, config::Config};
+pub(crate) use self::{
+    client::Client,
+    config::{Config, Signal},
+    metrics::{every, push},
+};
 use super::{notice::Notice, queue::Inbox};
-use crate::core::advice::count;
+use crate::{cli::NotifyArgs, core::advice::count};
 
 /// A batch is sent when it has so many,
 const FULL: usize = 512;
@@ -31,6 +37,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a batch is tried, also if a collector asks for more patience.
 const PATIENCE: Duration = Duration::from_mins(5);
+
+/// What was typed and what the environment says.
+pub(crate) fn config(signal: Signal, url: &str, args: &NotifyArgs) -> anyhow::Result<Config> {
+    Config::new(signal, url, &args.otlp_header, |name| std::env::var(name).ok())
+}
 
 /// Sends what comes until nothing more does.
 pub(super) async fn run(mut inbox: Inbox, client: Client) {

@@ -1,6 +1,6 @@
 //! `tcpwatch serve`.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,8 +18,8 @@ use crate::{
     config,
     core::{comm::shown, filter::Filter, pipeline::Rules, tape::Tape},
     exit::{Exit, say},
-    kernel::load::Plan,
-    notify::Notifiers,
+    kernel::{clock, load::Plan},
+    notify::{Notifiers, otlp},
     sink::{fan::Fan, text},
     source::{
         attached::Attached,
@@ -52,6 +52,7 @@ pub fn command(args: &ServeArgs) -> Outcome {
     let scheme = if web.tls_server_config.is_some() { "https" } else { "http" };
     let tls = web.tls_server_config.map(Tls::new).transpose()?;
     let auth = Arc::new(Auth::new(web.basic_auth_users)?);
+    let collector = collector(args)?;
     let live = live(args, filter);
     let signals = Held::new()?;
     let mut notifiers = Notifiers::start(&args.notify)?;
@@ -70,10 +71,16 @@ pub fn command(args: &ServeArgs) -> Outcome {
     let server = Server { routes: Routes::new(Arc::clone(&model)), auth, tls };
     let mut feed = Feed::new(Arc::clone(&model));
     let mut sink = Fan::new(&mut feed, vec![&mut notifiers]);
-    let mut monitor = Gauge::new(Arc::clone(&model), move || match http::start(listener, server) {
+    let pushed = collector.map(|(client, every)| {
+        let (model, begun) = (Arc::clone(&model), attached.began.real_ns);
+        let page = move || model.has_begun().then(|| model.page(clock::now()));
+        Box::pin(otlp::push(client, every, begun, page)) as http::Beside
+    });
+    let serve = move || match http::start(listener, server, pushed) {
         Ok(()) => say(&format!("tcpwatch: metrics at {scheme}://{address}/metrics")),
         Err(error) => log::error!("cannot serve: {error:#}"),
-    });
+    };
+    let mut monitor = Gauge::new(Arc::clone(&model), serve);
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
     let beside = Beside { meter: None, monitor: Some(&mut monitor) };
     let ran = live::run_beside(&live, attached, &mut stop, &mut sink, tape, beside, || {
@@ -86,6 +93,16 @@ pub fn command(args: &ServeArgs) -> Outcome {
     // Nobody may read it, and the run was none the worse for that.
     let _ = text::write_summary(&mut io::stderr().lock(), &ran?);
     Ok(Exit::Ok)
+}
+
+/// Who gets the metrics without asking, and how often.
+fn collector(args: &ServeArgs) -> Result<Option<(otlp::Client, Duration)>> {
+    let (Some(every), Some(url)) = (args.otlp_metrics, &args.notify.otlp) else {
+        return Ok(None);
+    };
+    let config = otlp::config(otlp::Signal::Metrics, url, &args.notify)?;
+    let every = every.map_or_else(|| otlp::every(|name| std::env::var(name).ok()), Ok)?;
+    Ok(Some((otlp::Client::new(config)?, every)))
 }
 
 fn live(args: &ServeArgs, filter: Filter) -> Live {

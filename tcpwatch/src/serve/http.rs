@@ -5,6 +5,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    pin::Pin,
     sync::Arc,
     thread,
     time::Duration,
@@ -50,6 +51,9 @@ pub(super) struct Server {
     pub(super) tls: Option<Tls>,
 }
 
+/// What is done on that thread besides, while the process lasts.
+pub(super) type Beside = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The address, taken; nothing is answered yet.
 pub(super) fn bind(address: SocketAddr) -> Result<TcpListener> {
     let listener = TcpListener::bind(address)
@@ -59,9 +63,12 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Answers from now on, until the process ends.
-pub(super) fn start(listener: TcpListener, server: Server) -> Result<()> {
+pub(super) fn start(listener: TcpListener, server: Server, beside: Option<Beside>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve = move || {
+        if let Some(task) = beside {
+            drop(runtime.spawn(task));
+        }
         if let Err(error) = runtime.block_on(serve(listener, Arc::new(server))) {
             log::error!("cannot serve any more: {error}");
         }

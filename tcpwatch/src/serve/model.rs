@@ -12,8 +12,8 @@ use rustc_hash::FxHashMap;
 
 pub use self::feed::{Feed, Gauge};
 use super::{
-    exposition::Page,
     lingering, own,
+    page::Page,
     snapshot::{OTHER, Recording, Snapshot, UNCONFIRMED, verdict_word},
 };
 use crate::{

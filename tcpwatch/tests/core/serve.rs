@@ -9,9 +9,9 @@ use tcpwatch::{
     core::time::Nanos,
     kernel::meters::{Cost, Tally},
     serve::{
-        exposition::{self, Page},
-        metrics,
+        exposition, metrics,
         own::Usage,
+        page::Page,
         snapshot::{Labels, Lingering, Owner, OwnerLabels, Recording, Snapshot},
     },
 };

@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
     let otlp = |name, body| Test::new(name, body).only_if(collector::is_possible);
     vec![
         otlp("otlp_a_leak_is_a_log_record", collector::log_record),
+        otlp("otlp_metrics_are_what_is_served", collector::metrics),
         otlp("otlp_a_busy_collector_gets_it_again_once", collector::again),
         otlp("otlp_a_collector_is_not_asked_before_its_time", collector::retry_after),
         otlp("otlp_what_a_collector_rejects_is_told", collector::rejected),

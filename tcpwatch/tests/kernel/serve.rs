@@ -1,6 +1,6 @@
 //! `tcpwatch serve`: what it answers while real connections leak, and to clients that mean it no good.
 
-mod agent;
+pub(crate) mod agent;
 mod clients;
 mod prometheus;
 mod secure;

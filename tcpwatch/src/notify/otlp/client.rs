@@ -62,13 +62,13 @@ struct Failure {
 }
 
 /// Sends batches to one collector.
-pub(in crate::notify) struct Client {
+pub(crate) struct Client {
     http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
     config: Config,
 }
 
 impl Client {
-    pub(in crate::notify) fn new(config: Config) -> Result<Self> {
+    pub(crate) fn new(config: Config) -> Result<Self> {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls(&config)?)
             .https_or_http()
@@ -183,6 +183,7 @@ async fn understand(response: Response<Incoming>) -> Answer {
     }
 }
 
+/// The answers for other signals have the same fields with other names.
 fn taken(body: &[u8]) -> Answer {
     let answer = ExportLogsServiceResponse::decode(body).unwrap_or_default();
     match answer.partial_success {

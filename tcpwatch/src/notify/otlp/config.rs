@@ -10,12 +10,40 @@ use hyper::{
 };
 
 const DEFAULT: &str = "http://localhost:4318";
-const LOGS_PATH: &str = "/v1/logs";
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Findings.
+    Logs,
+    /// Counts and measures.
+    Metrics,
+}
+
+impl Signal {
+    const ALL: [Self; 2] = [Self::Logs, Self::Metrics];
+
+    /// Where a collector takes it.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Logs => "/v1/logs",
+            Self::Metrics => "/v1/metrics",
+        }
+    }
+
+    /// What variables call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Logs => "LOGS",
+            Self::Metrics => "METRICS",
+        }
+    }
+}
 
 /// What the exporter needs to know.
 #[derive(Clone, Debug)]
-pub(in crate::notify) struct Config {
+pub(crate) struct Config {
     pub(super) url: Uri,
     pub(super) headers: HeaderMap,
     pub(super) timeout: Duration,
@@ -27,40 +55,48 @@ pub(in crate::notify) struct Config {
 }
 
 /// The value of a variable, unless it is empty.
-struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
+struct Variables<'a> {
+    get: &'a dyn Fn(&str) -> Option<String>,
+    signal: Signal,
+}
 
 impl Variables<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        (self.0)(name).filter(|value| !value.trim().is_empty())
+        (self.get)(name).filter(|value| !value.trim().is_empty())
     }
 
-    /// The one for logs, or the one for everything.
-    fn of_logs(&self, name: &str) -> Option<String> {
-        self.get(&format!("OTEL_EXPORTER_OTLP_LOGS_{name}"))
-            .or_else(|| self.get(&format!("OTEL_EXPORTER_OTLP_{name}")))
+    /// What the one for this signal is called.
+    fn own(&self, name: &str) -> String {
+        format!("OTEL_EXPORTER_OTLP_{}_{name}", self.signal.name())
+    }
+
+    /// The one for this signal, or the one for everything.
+    fn either(&self, name: &str) -> Option<String> {
+        self.get(&self.own(name)).or_else(|| self.get(&format!("OTEL_EXPORTER_OTLP_{name}")))
     }
 }
 
 impl Config {
     /// From what was typed (`url` is empty if none was) and the environment.
-    pub(in crate::notify) fn new(
+    pub(crate) fn new(
+        signal: Signal,
         url: &str,
         headers: &[String],
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self> {
-        let variables = Variables(&variable);
+        let variables = Variables { get: &variable, signal };
         Ok(Self {
             url: endpoint(url, &variables)?,
             headers: all_headers(headers, &variables)?,
             timeout: timeout(&variables)?,
             gzip: gzip(&variables)?,
-            certificates: variables.of_logs("CERTIFICATE").map(PathBuf::from),
+            certificates: variables.either("CERTIFICATE").map(PathBuf::from),
             resource: resource(&variables)?,
         })
     }
 
     /// The address as people may see it: what follows `?` may be secret.
-    pub(in crate::notify) fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         let url = &self.url;
         let authority = url.authority().map_or("", |authority| authority.as_str());
         format!("{}://{authority}{}", url.scheme_str().unwrap_or("http"), url.path())
@@ -68,24 +104,25 @@ impl Config {
 }
 
 fn endpoint(typed: &str, variables: &Variables<'_>) -> Result<Uri> {
-    let own = variables.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT");
-    match (typed, own) {
+    let own = variables.own("ENDPOINT");
+    match (typed, variables.get(&own)) {
         ("", Some(exactly)) => {
-            let url = parse(&exactly).context("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")?;
+            let url = parse(&exactly).context(own)?;
             require_http(variables).map(|()| url)
         }
         ("", None) => {
             let base = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT");
             require_http(variables)?;
-            with_path(base.as_deref().unwrap_or(DEFAULT)).context("OTEL_EXPORTER_OTLP_ENDPOINT")
+            with_path(variables.signal, base.as_deref().unwrap_or(DEFAULT))
+                .context("OTEL_EXPORTER_OTLP_ENDPOINT")
         }
-        (typed, _) => with_path(typed).context("--otlp"),
+        (typed, _) => with_path(variables.signal, typed).context("--otlp"),
     }
 }
 
 /// The environment may be meant for an exporter that speaks gRPC, to a port that knows nothing else.
 fn require_http(variables: &Variables<'_>) -> Result<()> {
-    match variables.of_logs("PROTOCOL").as_deref() {
+    match variables.either("PROTOCOL").as_deref() {
         None | Some("http/protobuf") => Ok(()),
         Some(other) => bail!(
             "OTEL_EXPORTER_OTLP_PROTOCOL is {other}, and tcpwatch speaks http/protobuf: give its address, as in --otlp http://collector:4318"
@@ -93,15 +130,15 @@ fn require_http(variables: &Variables<'_>) -> Result<()> {
     }
 }
 
-fn with_path(base: &str) -> Result<Uri> {
+/// An address that ends in the path of one signal is the collector's for the others, too.
+fn with_path(signal: Signal, base: &str) -> Result<Uri> {
     let url = parse(base)?;
-    if url.path().ends_with(LOGS_PATH) {
-        return Ok(url);
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
+    let path = url.path();
+    let base = Signal::ALL.into_iter().find_map(|signal| path.strip_suffix(signal.path()));
+    let path = format!("{}{}", base.unwrap_or(path).trim_end_matches('/'), signal.path());
     let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
     let mut parts = url.into_parts();
-    parts.path_and_query = Some(format!("{path}{LOGS_PATH}{query}").parse()?);
+    parts.path_and_query = Some(format!("{path}{query}").parse()?);
     Ok(Uri::from_parts(parts)?)
 }
 
@@ -118,12 +155,13 @@ fn parse(text: &str) -> Result<Uri> {
     Ok(url)
 }
 
-/// Flags replace what the variable for logs says, and that what the one for everything says.
+/// Flags replace what the variable for the signal says, and that what the one for everything says.
 fn all_headers(typed: &[String], variables: &Variables<'_>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
-    for name in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"] {
-        for (key, value) in pairs(&variables.get(name).unwrap_or_default()).context(name)? {
-            insert(&mut headers, &key, &value).context(name)?;
+    for name in ["OTEL_EXPORTER_OTLP_HEADERS".to_owned(), variables.own("HEADERS")] {
+        let typed = variables.get(&name).unwrap_or_default();
+        for (key, value) in pairs(&typed).with_context(|| name.clone())? {
+            insert(&mut headers, &key, &value).with_context(|| name.clone())?;
         }
     }
     for header in typed {
@@ -147,7 +185,7 @@ fn insert(headers: &mut HeaderMap, key: &str, value: &str) -> Result<()> {
 }
 
 fn timeout(variables: &Variables<'_>) -> Result<Duration> {
-    let Some(text) = variables.of_logs("TIMEOUT") else { return Ok(TIMEOUT) };
+    let Some(text) = variables.either("TIMEOUT") else { return Ok(TIMEOUT) };
     let ms = text.trim().parse().ok().filter(|&ms| ms > 0);
     ms.map(Duration::from_millis).with_context(|| {
         format!("OTEL_EXPORTER_OTLP_TIMEOUT is '{text}': use milliseconds, such as 10000")
@@ -155,7 +193,7 @@ fn timeout(variables: &Variables<'_>) -> Result<Duration> {
 }
 
 fn gzip(variables: &Variables<'_>) -> Result<bool> {
-    match variables.of_logs("COMPRESSION").as_deref() {
+    match variables.either("COMPRESSION").as_deref() {
         Some("gzip") => Ok(true),
         None | Some("none") => Ok(false),
         Some(other) => bail!("OTEL_EXPORTER_OTLP_COMPRESSION is '{other}': use gzip or none"),

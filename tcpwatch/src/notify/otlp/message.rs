@@ -41,19 +41,23 @@ pub(super) fn resource(config: &Config) -> Resource {
 /// A request with these findings.
 pub(super) fn encode(resource: &Resource, batch: &[Arc<Notice>]) -> Vec<u8> {
     let observed = clock::mark().real_ns;
-    let scope = InstrumentationScope {
-        name: SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
     let scope_logs = vec![ScopeLogs {
-        scope: Some(scope),
+        scope: Some(scope()),
         log_records: batch.iter().map(|notice| record(notice, observed)).collect(),
         schema_url: String::new(),
     }];
     let logs =
         ResourceLogs { resource: Some(resource.clone()), scope_logs, schema_url: String::new() };
     ExportLogsServiceRequest { resource_logs: vec![logs] }.encode_to_vec()
+}
+
+/// What measures.
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope {
+        name: SCOPE.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    }
 }
 
 fn record(notice: &Notice, observed: u64) -> LogRecord {
@@ -190,7 +194,7 @@ fn attribute(key: &str, value: any_value::Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
 }
 
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
+pub(super) fn text(key: &str, value: impl Into<String>) -> KeyValue {
     attribute(key, any_value::Value::StringValue(value.into()))
 }
 

@@ -24,6 +24,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceResponse,
 )
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
 answers = sys.argv[2:] or ["200"]
 lock = threading.Lock()
 
@@ -61,6 +65,37 @@ def records(request):
                 }
 
 
+def points(metric):
+    """Points of a metric, and whether they are sums since a beginning."""
+    kind = metric.WhichOneof("data")
+    data = getattr(metric, kind)
+    for point in data.data_points:
+        if kind == "histogram":
+            assert len(point.bucket_counts) == len(point.explicit_bounds) + 1, metric
+            number = point.count
+        else:
+            number = getattr(point, point.WhichOneof("value"))
+        assert 0 < point.start_time_unix_nano < point.time_unix_nano, metric
+        yield {"attributes": plain(point.attributes), "value": number}
+
+
+def metrics(request):
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                kind = metric.WhichOneof("data")
+                yield {
+                    "resource": plain(resource.resource.attributes),
+                    "name": metric.name,
+                    "unit": metric.unit,
+                    "kind": kind,
+                    # 2 is cumulative.
+                    "cumulative": kind != "gauge"
+                    and getattr(metric, kind).aggregation_temporality == 2,
+                    "points": list(points(metric)),
+                }
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -68,7 +103,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        request = ExportLogsServiceRequest.FromString(body)
+        if self.path.endswith("/v1/metrics"):
+            got = {"metrics": list(metrics(ExportMetricsServiceRequest.FromString(body)))}
+        else:
+            got = {"records": list(records(ExportLogsServiceRequest.FromString(body)))}
         with lock:
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
             print(
@@ -78,7 +116,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                         "answer": answer,
                         "path": self.path,
                         "headers": {key.lower(): text for key, text in self.headers.items()},
-                        "records": list(records(request)),
+                        **got,
                     }
                 ),
                 flush=True,

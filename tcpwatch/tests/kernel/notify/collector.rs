@@ -1,6 +1,7 @@
 //! A collector that is not ours, in every mood.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::{LINGER, leak, us};
 use crate::{
     peers::{Kind, listen, pair, port},
+    serve::agent::Agent,
     watch::{Done, Watch},
 };
 
@@ -150,6 +152,58 @@ pub(super) fn log_record() {
     assert_eq!(ended["attributes"]["tcpwatch.ended.how"], "aborted");
     assert_eq!(ended["attributes"]["tcpwatch.ended.by_pid"], us());
     assert!(done.stderr.is_empty(), "{}", done.stderr);
+}
+
+/// Every family that is served is sent, with the same labels; a collector that is busy gets the next.
+pub(super) fn metrics() {
+    let mut collector = Collector::start(&["503", "200"]);
+    let flags = ["--linger", "300ms", "--otlp-metrics", "200ms", "--otlp", &collector.url];
+    let agent = Agent::start(&flags);
+    let servers = leak(2);
+    let of = |sent: &[Value], name: &str| {
+        sent.iter().find(|metric| metric["name"] == name).cloned().unwrap_or_default()
+    };
+    let lingering = |sent: &[Value]| of(sent, "tcpwatch_lingering_sockets")["points"][0].clone();
+    let sent = loop {
+        let got = collector.next();
+        let Some(sent) = got["metrics"].as_array().filter(|_| got["answer"] == "200") else {
+            continue;
+        };
+        assert_eq!(got["path"], "/v1/metrics");
+        if lingering(sent)["value"] == 2 {
+            break sent.clone();
+        }
+    };
+    let labels = &lingering(&sent)["attributes"];
+    assert_eq!((&labels["verdict"], &labels["role"]), (&json!("not-reading"), &json!("server")));
+    assert!(labels.get("pod").is_none(), "{labels}");
+    assert_eq!(sent[0]["resource"]["service.name"], "tcpwatch");
+    let transitions = of(&sent, "tcpwatch_transitions");
+    assert_eq!((&transitions["kind"], &transitions["cumulative"]), (&json!("sum"), &json!(true)));
+    let spread = of(&sent, "tcpwatch_connection_lifetime");
+    assert_eq!((&spread["kind"], &spread["unit"]), (&json!("histogram"), &json!("s")));
+    // Names as Prometheus makes them.
+    let full = |metric: &Value| {
+        let unit = match metric["unit"].as_str() {
+            Some("s") => "_seconds",
+            Some("By") => "_bytes",
+            _ => "",
+        };
+        let total = if metric["kind"] == "sum" { "_total" } else { "" };
+        format!("{}{unit}{total}", metric["name"].as_str().unwrap())
+    };
+    let sent: BTreeSet<String> = sent.iter().map(full).collect();
+    let page = agent.metrics();
+    let served: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| name != "tcpwatch_build_info")
+        .collect();
+    assert_eq!(sent, served);
+    drop(servers);
+    let done = agent.stop();
+    assert_eq!(done.stderr.matches("metrics for http://").count(), 1, "{}", done.stderr);
 }
 
 pub(super) fn again() {

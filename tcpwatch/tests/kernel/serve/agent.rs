@@ -20,7 +20,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `tcpwatch serve`, ready.
-pub(super) struct Agent {
+pub(crate) struct Agent {
     watch: Watch,
     pub(super) address: SocketAddr,
     /// Where requests are made from, if not from here.
@@ -36,7 +36,7 @@ pub(super) struct Answer {
 
 impl Agent {
     /// Starts it for this namespace.
-    pub(super) fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_with(flags, &[])
     }
 
@@ -125,7 +125,7 @@ impl Agent {
         Answer { status, head: head.to_ascii_lowercase(), body }
     }
 
-    pub(super) fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         self.get("/metrics").body
     }
 
@@ -153,7 +153,7 @@ impl Agent {
     }
 
     /// Ends it as a service manager does.
-    pub(super) fn stop(self) -> Done {
+    pub(crate) fn stop(self) -> Done {
         self.watch.signal(TERM);
         self.watch.wait()
     }

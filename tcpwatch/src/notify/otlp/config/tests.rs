@@ -2,7 +2,7 @@ use super::*;
 
 fn config(url: &str, headers: &[&str], variables: &[(&str, &str)]) -> Result<Config> {
     let headers: Vec<_> = headers.iter().map(|&header| header.to_owned()).collect();
-    Config::new(url, &headers, |name| {
+    Config::new(Signal::Logs, url, &headers, |name| {
         let found = variables.iter().find(|(key, _)| *key == name);
         found.map(|(_, value)| (*value).to_owned())
     })
@@ -27,6 +27,23 @@ fn the_path_is_added_where_the_specification_adds_it() {
     assert_eq!(url("", &[(ALL, "http://all:1/base/")]), "http://all:1/base/v1/logs");
     assert_eq!(url("", &[(ALL, "http://all:1"), (LOGS, "http://logs:2/x")]), "http://logs:2/x");
     assert_eq!(url("http://typed:3", &[(LOGS, "http://logs:2/x")]), "http://typed:3/v1/logs");
+}
+
+#[test]
+fn each_signal_has_its_path_and_its_variables() {
+    let url = |typed: &str, variables: &[(&str, &str)]| {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Config::new(Signal::Metrics, typed, &[], variable).unwrap().url.to_string()
+    };
+    assert_eq!(url("", &[]), "http://localhost:4318/v1/metrics");
+    assert_eq!(url("http://c/otlp/v1/logs", &[]), "http://c/otlp/v1/metrics");
+    assert_eq!(url("http://c/otlp/v1/metrics", &[]), "http://c/otlp/v1/metrics");
+    assert_eq!(url("", &[(LOGS, "http://logs:2/x")]), "http://localhost:4318/v1/metrics");
+    let own = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+    assert_eq!(url("", &[(own, "http://metrics:2/x"), (LOGS, "http://l")]), "http://metrics:2/x");
 }
 
 #[test]
