@@ -54,8 +54,8 @@ pub(crate) struct Args {
     /// Results as JSON, a line for each kernel
     #[arg(long)]
     json: bool,
-    /// Renew the table in docs/kernels.md
-    #[arg(long, conflicts_with_all = ["json", "kernel", "skip", "filter"])]
+    /// Renew the rows of docs/kernels.md
+    #[arg(long, conflicts_with_all = ["json", "skip", "filter"])]
     markdown: bool,
     /// CPUs of a guest
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]

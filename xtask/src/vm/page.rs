@@ -1,6 +1,7 @@
-//! The table in `docs/kernels.md`, renewed where it stands.
+//! The table in `docs/kernels.md`, renewed where it stands: a row for each kernel that has run, the others
+//! as they were.
 
-use std::{fmt::Write as _, fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -13,70 +14,67 @@ use crate::{output, root};
 const PAGE: &str = "docs/kernels.md";
 const BEGIN: &str = "<!-- Made by cargo xtask vm --markdown. -->\n";
 const END: &str = "<!-- End of what is made. -->\n";
+const HEAD: &str = "| Linux | Debian's package | tests passed | ignored | exact acceptor | never-accepted | MPTCP | what it lacks | on |\n\
+     |---|---|---|---|---|---|---|---|---|\n";
 
-/// Puts the table of these rows in place of the one before.
+/// Puts these rows in place of those before.
 pub(super) fn renew(rows: &[Row]) -> Result<()> {
     let path = root().join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("read {PAGE}"))?;
     let places = page
         .split_once(BEGIN)
-        .and_then(|(before, rest)| rest.split_once(END).map(|(_, after)| (before, after)));
-    let (before, after) = places.with_context(|| format!("{PAGE} has no place for the table"))?;
+        .and_then(|(before, rest)| rest.split_once(END).map(|(made, after)| (before, made, after)));
+    let (before, made, after) =
+        places.with_context(|| format!("{PAGE} has no place for the table"))?;
     let date = output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
-    let table = table(rows, date.trim());
+    let new = rows.iter().map(|row| match row {
+        Row::Missing(line) => format!("| {line} | none | not run | | | | | | |"),
+        Row::Ran(outcome) => columns(outcome, date.trim()),
+    });
+    let table = table(made, new);
     fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}"))
         .with_context(|| format!("write {PAGE}"))
 }
 
-fn table(rows: &[Row], date: &str) -> String {
-    let mut text = format!(
-        "On {date}:\n\n\
-         | Linux | Debian's package | tests passed | ignored | exact acceptor | never-accepted | MPTCP | fields it does not have |\n\
-         |---|---|---|---|---|---|---|---|\n"
-    );
-    for row in rows {
-        let written = match row {
-            Row::Missing(line) => {
-                writeln!(text, "| {line} | none | not run | | | | | |")
-            }
-            Row::Ran(outcome) => writeln!(text, "{}", columns(outcome)),
-        };
-        // A string takes everything.
-        let _ = written;
-    }
-    for row in rows {
-        if let Row::Ran(outcome) = row
-            && let Some(said) = outcome.refusal()
-        {
-            let _ = write!(
-                text,
-                "\nOn {} tcpwatch says:\n\n```text\n{said}\n```\n",
-                outcome.kernel.line()
-            );
-        }
-    }
-    text
+fn table(made: &str, new: impl Iterator<Item = String>) -> String {
+    let before = made.lines().skip(2).map(str::to_owned);
+    let rows: BTreeMap<_, _> = before.chain(new).map(|row| (line(&row), row)).collect();
+    rows.values().fold(HEAD.to_owned(), |text, row| text + row + "\n")
 }
 
-fn columns(outcome: &Outcome) -> String {
+/// The line of releases that a row is about, as numbers.
+fn line(row: &str) -> Vec<u64> {
+    let name = row.split('|').nth(1).unwrap_or_default();
+    name.trim().split('.').filter_map(|part| part.parse().ok()).collect()
+}
+
+fn columns(outcome: &Outcome, date: &str) -> String {
     let kernel = &outcome.kernel;
-    let tests = match outcome.refusal() {
-        Some(_) => "refused | ".to_owned(),
-        None => {
-            format!("{} | {}", outcome.count(Verdict::Passed), outcome.count(Verdict::Ignored))
-        }
-    };
+    let name = format!("| {} | `{}` {} |", kernel.line(), kernel.release, kernel.version);
+    if let Some(said) = outcome.refusal() {
+        return format!("{name} refused | | | | | `{said}` | {date} |");
+    }
+    let tests = format!("{} | {}", outcome.count(Verdict::Passed), outcome.count(Verdict::Ignored));
     let [acceptor, storage, mptcp] = FEATURES.map(|name| match outcome.doctor.has(name) {
         Some(true) => "yes",
         Some(false) => "no",
         None => "",
     });
     let without: Vec<_> = outcome.doctor.without.iter().map(|field| format!("`{field}`")).collect();
-    format!(
-        "| {} | `{}` {} | {tests} | {acceptor} | {storage} | {mptcp} | {} |",
-        kernel.line(),
-        kernel.release,
-        kernel.version,
-        without.join(", "),
-    )
+    format!("{name} {tests} | {acceptor} | {storage} | {mptcp} | {} | {date} |", without.join(", "),)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_renewed_where_it_stands() {
+        let row = |line: &str, passed: &str| format!("| {line} | `x` | {passed} | 0 |");
+        let first = table("", [row("6.12", "7"), row("6.1", "6")].into_iter());
+        let rows: Vec<_> = first.lines().skip(2).collect();
+        assert_eq!(rows, [row("6.1", "6"), row("6.12", "7")]);
+        let second = table(&first, std::iter::once(row("6.1", "8")));
+        assert_eq!(second, first.replace("| 6 |", "| 8 |"));
+    }
 }
