@@ -61,7 +61,7 @@ fn columns(outcome: &Outcome, date: &str) -> String {
         None => "",
     });
     let without: Vec<_> = outcome.doctor.without.iter().map(|field| format!("`{field}`")).collect();
-    format!("{name} {tests} | {acceptor} | {storage} | {mptcp} | {} | {date} |", without.join(", "),)
+    format!("{name} {tests} | {acceptor} | {storage} | {mptcp} | {} | {date} |", without.join(", "))
 }
 
 #[cfg(test)]
