@@ -40,6 +40,8 @@ use crate::{
 
 /// How often the ring is drained.
 const TICK: Duration = Duration::from_millis(100);
+/// How often if nobody waits for lines: numbers are read when they are asked for.
+const TICK_OF_NUMBERS: Duration = Duration::from_millis(250);
 /// Observations of a pass that are worth giving back: some megabytes.
 const MANY_LOOKS: usize = 20_000;
 /// Inputs pushed before the ring is drained again.
@@ -126,6 +128,7 @@ struct Watcher<'a> {
     /// Those that have ended of late.
     ended: Vec<(Timestamp, u32)>,
     ends_with_reader: bool,
+    tick: Duration,
     /// Descendants of the command that is run; `None` if none are followed.
     followed: Option<FxHashSet<u32>>,
     processes: Watch,
@@ -161,6 +164,7 @@ impl<'a> Watcher<'a> {
             had_targets: !targets.is_empty(),
             ended: Vec::new(),
             ends_with_reader: live.ends_with_reader,
+            tick: if live.plan.tally && live.plan.findings_only { TICK_OF_NUMBERS } else { TICK },
             followed: live.plan.filter.follow.then(FxHashSet::default),
             targets,
             processes: Watch::default(),
@@ -204,7 +208,7 @@ impl<'a> Watcher<'a> {
     }
 
     async fn watch(&mut self, stop: &mut Stop) -> Result<()> {
-        let mut tick = interval(TICK);
+        let mut tick = interval(self.tick);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
