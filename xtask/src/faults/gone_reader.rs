@@ -16,7 +16,7 @@ use crate::{
 
 pub(super) const FAULT: Fault = Fault {
     name: "gone-reader",
-    what: "the reader of a pipe goes away (`| head`) under load, or before there was anything to read",
+    what: "the reader of a pipe goes away (`head`) under load, or before there was anything to read",
     seen: "it ends, quietly, exit code 0",
     seconds: 1,
     quick: Some(1),
