@@ -38,10 +38,28 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
+    let mut tests = tests();
+    if let Some(name) = std::env::var_os(ONE) {
+        tests.retain(|test| name == test.name);
+        return tests.iter().for_each(|test| run(test.body));
+    }
     let arguments = Arguments::from_args();
     let allowed =
         tcpwatch::kernel::privilege::missing().is_none() && rustix::process::geteuid().is_root();
-    let trials = [
+    let trial = |test: Test| {
+        let missing = test.needs.into_iter().find(|need| allowed && !need.is_met());
+        Trial::test(test.name, move || run_apart(test.name))
+            .with_ignored_flag(!allowed || missing.is_some() || !(test.possible)())
+            .with_kind(missing.map_or_else(String::new, |need| format!("needs {need}")))
+    };
+    libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect()).exit();
+}
+
+/// Names the one test that this process runs.
+const ONE: &str = "TCPWATCH_KERNEL_TEST";
+
+fn tests() -> Vec<Test> {
+    [
         transitions::tests(),
         findings::tests(),
         owners::tests(),
@@ -63,14 +81,7 @@ fn main() {
     ]
     .into_iter()
     .flatten()
-    .map(|test| {
-        let missing = test.needs.into_iter().find(|need| allowed && !need.is_met());
-        Trial::test(test.name, move || run(test.body))
-            .with_ignored_flag(!allowed || missing.is_some() || !(test.possible)())
-            .with_kind(missing.map_or_else(String::new, |need| format!("needs {need}")))
-    })
-    .collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    .collect()
 }
 
 /// A test and whether this machine can run it.
@@ -147,18 +158,20 @@ impl fmt::Display for Need {
     }
 }
 
-/// Each test gets a thread in a fresh network namespace.
-fn run(body: fn()) -> Result<(), Failed> {
+/// Runs a test in a process of its own: whatever another test starts would have this one's descriptors
+/// for a moment, and could be the one that closes a connection.
+fn run_apart(name: &str) -> Result<(), Failed> {
+    let status = Command::new(std::env::current_exe()?).env(ONE, name).status()?;
+    status.success().then_some(()).ok_or_else(|| format!("{status}, see above").into())
+}
+
+/// Runs it on a thread in a fresh network namespace; its panic ends the process.
+fn run(body: fn()) {
     let thread = std::thread::spawn(move || {
         peers::enter_new_namespace();
         body();
     });
-    thread.join().map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("panicked");
-        Failed::from(text)
-    })
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
