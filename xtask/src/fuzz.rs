@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cache, exec, root};
+use crate::{exec, root, target_dir};
 
 pub(crate) use self::corpus::renew;
 
@@ -43,56 +43,47 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    check_tools()?;
+    build()?;
     let wanted = |target: &&str| args.target.as_ref().is_none_or(|only| only == target);
     TARGETS.into_iter().filter(wanted).try_for_each(|target| fuzz(target, args.seconds))
 }
 
 /// A minute in all.
 pub(crate) fn gate() -> Result<()> {
-    check_tools()?;
+    build()?;
     TARGETS.into_iter().try_for_each(|target| fuzz(target, GATE_SECONDS))
 }
 
 fn fuzz(target: &str, seconds: u32) -> Result<()> {
     println!("== fuzzing {target} for {seconds} s");
+    let broken = made(&work().join("broken").join(target))?;
     let time = format!("-max_total_time={seconds}");
-    let options = [&time, MEMORY, TIME, LENGTH, "-print_final_stats=1"];
+    let artifacts = format!("-artifact_prefix={}/", broken.display());
+    let options = [&time, &artifacts, MEMORY, TIME, LENGTH, "-print_final_stats=1"];
     // What is new goes to the first directory; the committed corpus is only read.
     let dirs = [found(target)?, committed(target)?];
-    exec(&mut libfuzzer(target, &dirs, &options)?)
-        .with_context(|| format!("{target} failed; the input is in fuzz/artifacts/{target}"))
+    exec(libfuzzer(target).args(dirs).args(options))
+        .with_context(|| format!("{target} failed; the input is in {}", broken.display()))
 }
 
-/// Says what is missing.
-fn check_tools() -> Result<()> {
-    let there = |command: &mut Command| {
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    if !there(cargo()?.args(["fuzz", "--version"])) {
-        bail!("cargo-fuzz is missing: .ci/setup installs it, or cargo install cargo-fuzz --locked");
-    }
-    if !there(Command::new("c++").arg("--version")) {
+/// Builds the targets, or says what is missing.
+fn build() -> Result<()> {
+    let mut compiler = Command::new("c++");
+    compiler.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    if !compiler.status().is_ok_and(|status| status.success()) {
         bail!("a C++ compiler is missing, to build libFuzzer: apt-get install g++");
     }
-    Ok(())
+    exec(
+        Command::new("cargo")
+            .args(["build", "--locked", "--package", "tcpwatch-fuzz"])
+            .current_dir(root())
+            .env("CARGO_INCREMENTAL", "0")
+            .env("RUSTC_WORKSPACE_WRAPPER", root().join("fuzz/rustc-with-coverage")),
+    )
 }
 
-fn libfuzzer(target: &str, dirs: &[PathBuf], options: &[&str]) -> Result<Command> {
-    let mut cargo = cargo()?;
-    cargo.args(["fuzz", "run", "--sanitizer", "none", target]).args(dirs).arg("--").args(options);
-    Ok(cargo)
-}
-
-/// With what `.ci/setup` has installed for it.
-fn cargo() -> Result<Command> {
-    let tools = cache()?.join("tools/bin");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths(std::env::split_paths(&path).chain([tools]))?;
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(root()).env("PATH", path);
-    Ok(cargo)
+fn libfuzzer(target: &str) -> Command {
+    Command::new(target_dir().join("debug").join(target))
 }
 
 fn committed(target: &str) -> Result<PathBuf> {
@@ -105,8 +96,7 @@ fn found(target: &str) -> Result<PathBuf> {
 }
 
 fn work() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    root().join(target.unwrap_or_else(|| "target".into())).join("fuzz")
+    target_dir().join("fuzz")
 }
 
 fn made(dir: &Path) -> Result<PathBuf> {

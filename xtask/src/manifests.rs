@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cache, root};
+use crate::{cache, root, target_dir};
 
 const MANIFEST: &str = "deploy/kubernetes/tcpwatch.yaml";
 /// The oldest version that has every field of it, and one that is new.
@@ -23,7 +23,7 @@ pub(crate) fn check() -> Result<()> {
         validate(&path, version)?;
     }
     let text = fs::read_to_string(&path).context(MANIFEST)?;
-    let directory = root().join("target/xtask");
+    let directory = target_dir().join("xtask");
     fs::create_dir_all(&directory).context("make a place for copies of the manifest")?;
     let copy = directory.join("wrong.yaml");
     for (right, wrong) in MISTAKES {

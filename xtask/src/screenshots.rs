@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::browser::Browser;
-use crate::{exec, output, root};
+use crate::{exec, output, root, target_dir};
 
 /// What the pictures are of.
 const TRACE: &str = "tcpwatch/tests/traces/shop.tcpw";
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !browser::is_installed() {
         bail!("there is no chromium (Debian package chromium; .ci/setup installs it)");
     }
-    let work = root().join("target/screenshots");
+    let work = target_dir().join("screenshots");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
     let mut browser = Browser::start(&work.join("profile"))?;

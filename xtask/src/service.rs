@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{output, root};
+use crate::{output, root, target_dir};
 
 const UNITS: [&str; 2] = ["tcpwatch.service", "tcpwatch-serve.service"];
 const DOCS: &str = "docs/privileges.md";
@@ -15,7 +15,7 @@ const FIGURE: &str = "Overall exposure level for ";
 
 /// Fails if systemd does not understand a unit, or rates it worse than the docs say.
 pub(crate) fn check() -> Result<()> {
-    let directory = root().join("target/xtask/unit");
+    let directory = target_dir().join("xtask/unit");
     fs::create_dir_all(&directory).context("make a place for copies of the units")?;
     let docs = fs::read_to_string(root().join(DOCS)).context(DOCS)?;
     for unit in UNITS {
@@ -30,7 +30,7 @@ fn check_one(unit: &str, directory: &Path, docs: &str) -> Result<()> {
         bail!("no line begins with '{}'", START.trim());
     }
     let copy = directory.join(unit);
-    let built = root().join("target/release/tcpwatch");
+    let built = target_dir().join("release/tcpwatch");
     let built = built.to_str().context("the tree's path is not UTF-8")?;
     fs::write(&copy, text.replace(START, &format!("\nExecStart={built} "))).context("copy it")?;
 

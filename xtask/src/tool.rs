@@ -4,7 +4,6 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -18,7 +17,7 @@ use nix::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::root;
+use crate::target_dir;
 
 /// Longer than anything should take, so that a hang is a failure and not a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -26,8 +25,7 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// The release build.
 pub(crate) fn tcpwatch() -> Command {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    Command::new(root().join(target.unwrap_or_else(|| "target".into())).join("release/tcpwatch"))
+    Command::new(target_dir().join("release/tcpwatch"))
 }
 
 /// A running program.

@@ -30,7 +30,7 @@ use self::{
     outcome::Outcome,
     report::Row,
 };
-use crate::{cache, root};
+use crate::{cache, target_dir};
 
 /// Flags.
 #[derive(clap::Args, Default)]
@@ -202,8 +202,7 @@ fn wanted(args: &Args, catalogue: &Catalogue) -> Result<(Vec<Fetched>, Vec<Strin
 
 /// Where logs and the initramfs go.
 fn target() -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let dir = root().join(target.unwrap_or_else(|| "target".into())).join("vm");
+    let dir = target_dir().join("vm");
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     Ok(dir)
 }

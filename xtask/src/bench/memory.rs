@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::table::{Table, cell};
-use crate::{exec, output, root};
+use crate::{exec, output, root, target_dir};
 
 const STATES: [(&str, &str); 2] = [("established", "open"), ("close-wait", "in CLOSE_WAIT")];
 const SOCKETS: [u32; 3] = [10_000, 100_000, 1_000_000];
@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<Vec<Table>> {
 
 fn bytes(sockets: u32, state: &str) -> Result<f64> {
     let text = output(
-        Command::new(root().join("target/release/examples/tracked_memory"))
+        Command::new(target_dir().join("release/examples/tracked_memory"))
             .args([&sockets.to_string(), state]),
     )?;
     let bytes = text.trim().rsplit_once(": ").and_then(|(_, rest)| rest.split(' ').next());

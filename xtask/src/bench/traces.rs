@@ -26,7 +26,7 @@ use super::{
 use crate::{
     exec,
     load::{TRANSITIONS_PER_CONNECTION, churn, in_namespace},
-    root,
+    target_dir,
     tool::{median, tcpwatch},
 };
 
@@ -86,7 +86,7 @@ pub(crate) fn run(scale: &Scale) -> Result<Vec<Table>> {
 }
 
 fn subjects(dir: &Path) -> Vec<Subject> {
-    let tcpwatch = || root().join("target/release/tcpwatch");
+    let tcpwatch = || target_dir().join("release/tcpwatch");
     let subject = |name, args: &[&str], output: Option<&str>| Subject {
         name,
         program: tcpwatch(),

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-use super::{LENGTH, MEMORY, TARGETS, TIME, check_tools, committed, found, libfuzzer, made, work};
+use super::{LENGTH, MEMORY, TARGETS, TIME, build, committed, found, libfuzzer, made, work};
 use crate::{exec, root};
 
 /// Of each target.
@@ -23,7 +23,7 @@ const MOST_BYTES: usize = 80 << 10;
 
 /// Runs it.
 pub(crate) fn renew() -> Result<()> {
-    check_tools()?;
+    build()?;
     let seeds = work().join("seeds");
     if seeds.exists() {
         fs::remove_dir_all(&seeds).context("remove the last seeds")?;
@@ -63,7 +63,7 @@ fn keep(target: &str, from: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
     }
     let control = format!("-merge_control_file={}", said.display());
     let dirs: Vec<_> = [made(&merged)?].into_iter().chain(from.iter().cloned()).collect();
-    exec(&mut libfuzzer(target, &dirs, &["-merge=1", &control, MEMORY, TIME, LENGTH])?)?;
+    exec(libfuzzer(target).args(dirs).args(["-merge=1", &control, MEMORY, TIME, LENGTH]))?;
     let text = fs::read_to_string(&said).context("read what libFuzzer says of the files")?;
     let mut files = reached(&text);
     let (mut kept, mut bytes, mut edges) = (Vec::new(), 0, BTreeSet::new());

@@ -4,13 +4,13 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{prepare, root};
+use crate::{prepare, tool::tcpwatch};
 
 /// Records connections on loopback, in a network namespace of its own; without root there is none.
 pub(crate) fn record(path: &Path) -> Result<()> {
@@ -19,8 +19,7 @@ pub(crate) fn record(path: &Path) -> Result<()> {
         return Ok(());
     }
     prepare()?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let mut agent = Command::new(root().join(target).join("release/tcpwatch"))
+    let mut agent = tcpwatch()
         .args(["record", "--linger", "1s", "-d", "5", "-N", "/proc/self/ns/net", "--output"])
         .arg(path)
         .args(["--ready-file", "/dev/stdout"])
