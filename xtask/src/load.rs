@@ -6,21 +6,18 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::linux::{fs::MetadataExt as _, net::TcpStreamExt as _},
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::{self, JoinHandle},
+    sync::atomic::Ordering::Relaxed,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use nix::sched::{CloneFlags, unshare};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     exec,
-    tool::{PATIENCE, now},
+    tool::{Background, PATIENCE, now},
 };
 
 /// Of both ends together.
@@ -109,21 +106,16 @@ const CHURN: u32 = 2 << 16;
 const CONNECTIONS_PER_ADDRESS: u32 = 1_000;
 
 /// One thread that opens and closes connections until it is told to end.
-pub(crate) struct Churn {
-    over: Arc<AtomicBool>,
-    thread: JoinHandle<Result<u64>>,
-}
+pub(crate) struct Churn(Background<u64>);
 
 impl Churn {
     /// As fast as it can, or so many a second.
     pub(crate) fn start(pace: Option<u32>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         let port = listener.local_addr()?.port();
-        let over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&over);
-        let thread = thread::spawn(move || {
+        Ok(Self(Background::start(move |over| {
             let (mut connections, mut read, start) = (0, Vec::new(), now());
-            while !told.load(Relaxed) {
+            while !over.load(Relaxed) {
                 keep_pace(connections, pace, start);
                 let addr = (address(CHURN + connections / CONNECTIONS_PER_ADDRESS), port);
                 let (client, mut server) = pair(&listener, addr.into())?;
@@ -132,14 +124,12 @@ impl Churn {
                 connections += 1;
             }
             Ok(connections.into())
-        });
-        Ok(Self { over, thread })
+        })))
     }
 
     /// Ends it; says how many connections there were.
     pub(crate) fn stop(self) -> Result<u64> {
-        self.over.store(true, Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the load panicked"))?.context("make connections")
+        self.0.stop().context("make connections")
     }
 }
 

@@ -9,6 +9,7 @@ mod fuzz;
 mod hold;
 mod load;
 mod manifests;
+mod page;
 mod screenshots;
 mod service;
 mod tool;

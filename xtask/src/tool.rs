@@ -5,12 +5,16 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use nix::{
     time::{clock_getcpuclockid, clock_gettime},
     unistd,
@@ -179,6 +183,26 @@ impl Drop for Tool {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Work on a thread of its own that looks whether it is over, and ends when it is.
+pub(crate) struct Background<T> {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Result<T>>,
+}
+
+impl<T: Send + 'static> Background<T> {
+    pub(crate) fn start(work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&over);
+        Self { over, thread: thread::spawn(move || work(&told)) }
+    }
+
+    /// Ends it; what came of it.
+    pub(crate) fn stop(self) -> Result<T> {
+        self.over.store(true, Relaxed);
+        self.thread.join().map_err(|_| anyhow!("a thread panicked"))?
     }
 }
 

@@ -4,35 +4,36 @@
 //! the ring is filling. Whatever is at hand then goes through the pipeline in one go.
 
 mod count;
+mod pace;
+mod pass;
+mod watched;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use rustc_hash::FxHashSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::{pace::Pace, watched::Watched};
 use super::{
     attached::Attached,
-    intake::{Intake, MOST_BATCHES, Pass},
+    intake::{Intake, MOST_BATCHES},
     meter::Meter,
     monitor::Monitor,
 };
 use crate::{
     core::{
         filter::Filter,
-        input::{Input, Observation, Scope, Transition},
-        pipeline::{LAST_WORDS, Pipeline, Rules},
+        input::{Input, Scope, Transition},
+        pipeline::{Pipeline, Rules},
         record::{Sink, Summary},
         state::State,
         tape::{Due, Tape},
         time::{ClockMark, Nanos, Timestamp},
     },
-    exit::say,
     kernel::{
         clock, facts,
         load::{Kernel, Plan},
         memory,
-        processes::Watch,
     },
     output,
     stop::Stop,
@@ -42,21 +43,10 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 /// How often if nobody waits for lines: numbers are read when they are asked for.
 const TICK_OF_NUMBERS: Duration = Duration::from_millis(250);
-/// Observations of a pass that are worth giving back: some megabytes.
-const MANY_LOOKS: usize = 20_000;
 /// Inputs pushed before the ring is drained again.
 const PUSHED_AT_ONCE: usize = 8_192;
-/// How long no pass is tried after one that failed.
-const REST_AFTER_FAILURE: Nanos = Nanos(10_000_000_000);
 /// How often the wall clock is looked at again.
 const CLOCK_EVERY: Nanos = Nanos::SECOND;
-/// After a pass that took this thread t of CPU time, none is run for this many t: passes stay
-/// under 5 % of one core, and are not put off because the machine was busy with something else.
-const REST_AFTER_PASS: u64 = 20;
-/// What lingers is looked at again after this time, if evidence is gathered, or after this many
-/// times what the last pass took.
-const LOOK_AGAIN: Nanos = Nanos(10_000_000_000);
-const REST_BEFORE_LOOKING_AGAIN: u64 = 1000;
 
 /// What a live run is to do.
 pub struct Live {
@@ -122,21 +112,12 @@ struct Watcher<'a> {
     filter: Filter,
     kernel: Kernel,
     intake: Intake,
-    /// The processes named by `--pid` that still live.
-    targets: Vec<u32>,
-    had_targets: bool,
-    /// Those that have ended of late.
-    ended: Vec<(Timestamp, u32)>,
+    watched: Watched,
     ends_with_reader: bool,
     tick: Duration,
-    /// Descendants of the command that is run; `None` if none are followed.
-    followed: Option<FxHashSet<u32>>,
-    processes: Watch,
     lost: u64,
     marked: Timestamp,
-    rest_until: Timestamp,
-    /// When to look at what lingers again; `None` if it need not be.
-    look_again: Option<Timestamp>,
+    pace: Pace,
     /// Looks and transitions pushed so far.
     pushed: usize,
     meter: Option<Arc<Meter>>,
@@ -155,23 +136,17 @@ impl<'a> Watcher<'a> {
         let Attached { mut kernel, intake, began, first } = attached;
         let Beside { meter, monitor } = beside;
         let meters = monitor.is_some().then(|| kernel.meters()).transpose()?;
-        let targets: Vec<u32> = live.plan.filter.pids.iter().copied().collect();
         let mut watcher = Self {
             pipeline: Pipeline::new(live.rules.clone(), sink),
             filter: live.rules.filter.clone(),
             kernel,
             intake,
-            had_targets: !targets.is_empty(),
-            ended: Vec::new(),
+            watched: Watched::new(&live.plan.filter),
             ends_with_reader: live.ends_with_reader,
             tick: if live.plan.tally && live.plan.findings_only { TICK_OF_NUMBERS } else { TICK },
-            followed: live.plan.filter.follow.then(FxHashSet::default),
-            targets,
-            processes: Watch::default(),
             lost: 0,
             marked: Timestamp::default(),
-            rest_until: Timestamp::default(),
-            look_again: live.gathers_evidence.then(Timestamp::default),
+            pace: Pace::new(live.gathers_evidence),
             pushed: 0,
             meter,
             metered: Timestamp::default(),
@@ -185,13 +160,7 @@ impl<'a> Watcher<'a> {
         }
         watcher.mark_clock(began)?;
         watcher.name_namespaces()?;
-        watcher.targets.retain(|&pid| {
-            let alive = watcher.processes.add(pid);
-            if !alive {
-                say(&format!("tcpwatch: process {pid} has ended"));
-            }
-            alive
-        });
+        watcher.watched.begin();
         watcher.take_in(Scope::Everything, began.mono, clock::used(), first)?;
         watcher.watch_listening_processes()?;
         watcher.pipeline.flush()?;
@@ -219,7 +188,7 @@ impl<'a> Watcher<'a> {
             }
             self.step()?;
             let unread = self.ends_with_reader && output::reader_is_gone();
-            if self.had_targets && self.targets.is_empty() || unread {
+            if self.watched.have_ended() || unread {
                 return Ok(());
             }
         }
@@ -229,20 +198,10 @@ impl<'a> Watcher<'a> {
     fn step(&mut self) -> Result<()> {
         let mark = clock::mark();
         // Before the transitions: a process that is gone owns none of them any more.
-        for pid in self.processes.ended() {
-            if self.targets.contains(&pid) {
-                self.targets.retain(|&target| target != pid);
-                self.ended.push((mark.mono, pid));
-                say(&format!("tcpwatch: process {pid} has ended"));
-            }
-            if let Some(followed) = &mut self.followed {
-                followed.remove(&pid);
-                self.kernel.forget(pid);
-            }
+        for pid in self.watched.ended(mark.mono, &mut self.kernel) {
             // Without moving time on: what is still in the ring happened before.
             self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
         }
-        self.forget_ended(mark.mono);
         self.drain()?;
         let due = self.pipeline.next_deadline().is_some_and(|deadline| deadline <= mark.mono);
         if due || mark.mono.since(self.marked) >= CLOCK_EVERY {
@@ -260,19 +219,6 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// Somebody else may get the id of a process that has ended; the last steps of its sockets come a round
-    /// trip after its end.
-    fn forget_ended(&mut self, now: Timestamp) {
-        let kernel = &mut self.kernel;
-        self.ended.retain(|&(at, pid)| {
-            let recent = now.since(at) < LAST_WORDS;
-            if !recent {
-                kernel.forget(pid);
-            }
-            recent
-        });
-    }
-
     fn read_meter(&mut self, now: Timestamp) {
         if let Some(meter) = &self.meter
             && now.since(self.metered) >= CLOCK_EVERY
@@ -284,12 +230,12 @@ impl<'a> Watcher<'a> {
 
     /// The pass that is needed and may be run now.
     fn wanted_pass(&self, now: Timestamp) -> Option<Scope> {
-        if now < self.rest_until {
+        if self.pace.rests(now) {
             return None;
         }
-        let again = self.look_again.is_some_and(|at| now >= at);
         let lingers = || self.pipeline.lingering().next().is_some();
-        self.pipeline.wants_pass().or_else(|| (again && lingers()).then_some(Scope::Lingering))
+        let again = || self.pace.is_due(now) && lingers();
+        self.pipeline.wants_pass().or_else(|| again().then_some(Scope::Lingering))
     }
 
     /// Gives the tape what it needs: a place where one can begin to read, or another file, which
@@ -306,7 +252,7 @@ impl<'a> Watcher<'a> {
                 self.pipeline.push(Input::Clock(mark))?;
                 self.name_namespaces()?;
                 let at = self.pipeline.now();
-                for &pid in self.followed.iter().flatten() {
+                for pid in self.watched.followed() {
                     self.pipeline.push(Input::Followed { at, pid })?;
                 }
             }
@@ -332,16 +278,10 @@ impl<'a> Watcher<'a> {
     /// Learns of new descendants. After a batch was taken and before it is pushed: whoever made
     /// what is in it was forked before.
     fn follow(&mut self) -> Result<()> {
-        let Some(followed) = &mut self.followed else { return Ok(()) };
         let at = self.pipeline.now();
-        for pid in self.kernel.followed()? {
-            if !followed.insert(pid) {
-                continue;
-            }
+        for (pid, lives) in self.watched.follow(&mut self.kernel)? {
             self.pipeline.push(Input::Followed { at, pid })?;
-            if !self.processes.add(pid) {
-                followed.remove(&pid);
-                self.kernel.forget(pid);
+            if !lives {
                 self.pipeline.push(Input::Exited { at, pid })?;
             }
         }
@@ -352,7 +292,7 @@ impl<'a> Watcher<'a> {
         let mut batch = std::mem::take(&mut self.intake.batch).into_iter();
         while let Some(transition) = batch.next() {
             let settled = self.pipeline.can_settle(&transition.socket);
-            if !settled && clock::now() >= self.rest_until {
+            if !settled && !self.pace.rests(clock::now()) {
                 // A look says who holds the listener. What is left of the batch goes through the
                 // pipeline with it, in order of time.
                 let newer = std::mem::take(&mut self.intake.batch);
@@ -384,7 +324,7 @@ impl<'a> Watcher<'a> {
         let at = self.pipeline.now();
         let pids: Vec<u32> = self.pipeline.processes().collect();
         for pid in pids {
-            if !self.processes.add(pid) {
+            if !self.watched.add(pid) {
                 self.pipeline.push(Input::Exited { at, pid })?;
             }
         }
@@ -408,114 +348,6 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// Runs a pass and pushes what it saw, in order with the transitions of that time. A pass that
-    /// fails is no reason to end: findings then say that nothing confirms them.
-    fn pass(&mut self, scope: Scope) -> Result<()> {
-        let (began, used) = (clock::now(), clock::used());
-        let expected = self.pipeline.lingering().collect();
-        let pass = self.intake.pass(scope, expected);
-        self.take_in(scope, began, used, pass)
-    }
-
-    /// Pushes what a pass saw. `began` is when it did, `used` the CPU time of this thread before it.
-    fn take_in(
-        &mut self,
-        scope: Scope,
-        began: Timestamp,
-        used: Nanos,
-        pass: io::Result<Pass>,
-    ) -> Result<()> {
-        let pass = match pass {
-            Ok(pass) => pass,
-            Err(error) => {
-                log::warn!("cannot look at open sockets: {error}");
-                self.push_batch_in_order(&[])?;
-                let at = clock::now();
-                if let Some(monitor) = &mut self.monitor {
-                    monitor.looked(at, at.since(began), false);
-                }
-                self.rest_until = at + REST_AFTER_FAILURE;
-                return Ok(self.pipeline.push(Input::PassFailed { at })?);
-            }
-        };
-        let read = clock::now();
-        self.pipeline.push(Input::PassBegin { at: pass.started, scope })?;
-        self.push_batch_in_order(&pass.observations)?;
-        let asking = self.ask_processes()?;
-        let at = clock::now();
-        self.pipeline.push(Input::PassEnd { at })?;
-        log::debug!(
-            "pass over {scope:?}: {} looks in {:.1} ms, read after {:.1} ms",
-            pass.observations.len(),
-            at.since(pass.started).milliseconds(),
-            read.since(pass.started).milliseconds()
-        );
-        if let Some(monitor) = &mut self.monitor {
-            monitor.looked(at, at.since(began), true);
-        }
-        let here = clock::used().0.saturating_sub(used.0);
-        let cost = here + pass.cost.0 + asking.0;
-        self.rest_until = at + Nanos(cost.saturating_mul(REST_AFTER_PASS));
-        if let Some(again) = &mut self.look_again {
-            let span = Nanos(cost.saturating_mul(REST_BEFORE_LOOKING_AGAIN)).max(LOOK_AGAIN);
-            *again = at + span;
-        }
-        if pass.observations.len() > MANY_LOOKS {
-            drop(pass);
-            memory::give_back();
-        }
-        Ok(())
-    }
-
-    /// Asks the processes that findings of this pass are about; returns the CPU time it took.
-    fn ask_processes(&mut self) -> Result<Nanos> {
-        let pids = self.pipeline.wants_processes();
-        if pids.is_empty() {
-            return Ok(Nanos::default());
-        }
-        self.name_namespaces()?;
-        let (answers, cost) = self.intake.ask(pids);
-        for facts in answers {
-            self.pipeline.push(Input::Process(facts.into()))?;
-        }
-        Ok(cost)
-    }
-
-    /// What a pass saw, what is left of the batch, and what came into the ring meanwhile.
-    fn push_batch_in_order(&mut self, observations: &[Observation]) -> Result<()> {
-        self.intake.fill_all();
-        self.follow()?;
-        self.count_lost()?;
-        // Who holds a listener is needed by what came in through it before this look.
-        let listens = |seen: &&Observation| seen.state == State::Listen;
-        for listener in
-            observations.iter().filter(listens).filter(|seen| self.filter.concerns(seen))
-        {
-            self.pipeline.push(Input::Observed(listener.clone()))?;
-        }
-        let mut transitions = std::mem::take(&mut self.intake.batch);
-        transitions.sort_by_key(|transition| transition.at);
-        let mut transitions = transitions.into_iter().peekable();
-        // Both are in order of time; at the same moment the look was first.
-        for seen in observations.iter().filter(|seen| !listens(seen)) {
-            if !self.filter.concerns(seen) {
-                continue;
-            }
-            self.pushed += 1;
-            if self.pushed.is_multiple_of(PUSHED_AT_ONCE) {
-                self.intake.fill();
-            }
-            while let Some(transition) = transitions.next_if(|next| next.at < seen.at) {
-                self.push_transition(&transition)?;
-            }
-            self.pipeline.push(Input::Observed(seen.clone()))?;
-        }
-        for transition in transitions {
-            self.push_transition(&transition)?;
-        }
-        Ok(())
-    }
-
     fn mark_clock(&mut self, mark: ClockMark) -> Result<()> {
         self.marked = mark.mono;
         self.pipeline.push(Input::Clock(mark))?;
@@ -524,8 +356,7 @@ impl<'a> Watcher<'a> {
 
     /// Takes what is left, confirms what is due, writes the summary.
     fn finish(mut self) -> Result<Summary> {
-        self.rest_until = Timestamp::default();
-        self.look_again = self.look_again.map(|_| Timestamp::default());
+        self.pace.make_haste();
         self.step()?;
         // Once more: what no program was run for is believed only then.
         self.count_lost()?;

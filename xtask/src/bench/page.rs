@@ -1,11 +1,11 @@
 //! `docs/performance.md`: the tables of the last full run, with the machine that made them.
 
-use std::{fmt::Write as _, fs, process::Command};
+use std::{fmt::Write as _, fs};
 
 use anyhow::Result;
 
 use super::table::Table;
-use crate::output;
+use crate::page::today;
 
 /// The page.
 pub(crate) fn page(tables: &[Table]) -> Result<String> {
@@ -26,7 +26,6 @@ pub(crate) fn page(tables: &[Table]) -> Result<String> {
 
 /// When, and on what.
 fn machine() -> Result<String> {
-    let date = output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -34,7 +33,7 @@ fn machine() -> Result<String> {
         cpus.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor"));
     Ok(format!(
         "{}, Linux {}, {} {}{}",
-        date.trim(),
+        today()?,
         release.trim(),
         cpus.lines().filter(|line| line.starts_with("processor")).count(),
         model.map_or("CPUs", |(_, model)| model),

@@ -1,32 +1,27 @@
 //! Processes are killed, and the network namespaces that only they lived in vanish.
 
 use std::{
-    collections::HashMap,
-    fs::File,
-    io::{BufReader, Seek as _},
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::{
     Fault, Setting,
     figures::Figures,
     ledger::{Ledger, ends},
-    run::Dir,
+    run::Run,
 };
 use crate::{
     hold::Holder,
     load::{in_namespace, namespace},
-    tool::{Tool, now, tcpwatch},
+    tool::{Background, now, tcpwatch},
 };
 
 pub(super) const FAULT: Fault = Fault {
@@ -43,17 +38,11 @@ const LIFE: Duration = Duration::from_secs(3);
 const LEAKS: u32 = 2;
 
 fn run(setting: &Setting) -> Result<Figures> {
-    let dir = Dir::new()?;
-    let mut out = File::options().read(true).write(true).create_new(true).open(dir.join("out"))?;
-    // Of the whole host: it does not know the namespaces before.
-    let tool = Tool::tcpwatch(&["-q", "-j", "--linger", "300ms"], Stdio::from(out.try_clone()?))?;
-    let over = Arc::new(AtomicBool::new(false));
-    let looks = {
-        let over = Arc::clone(&over);
-        thread::spawn(move || looks(&over))
-    };
+    // It does not know the namespaces before.
+    let run = Run::start_on_host(&["-q", "--linger", "300ms"])?;
+    let looks = Background::start(looks);
     let mut inhabitants = HashMap::new();
-    let (mut number, mut alive) = (0, std::collections::VecDeque::new());
+    let (mut number, mut alive) = (0, VecDeque::new());
     let start = now();
     while start.elapsed() < Duration::from_secs(setting.seconds) {
         let (netns, addr, holder) = inhabitant(number)?;
@@ -67,14 +56,10 @@ fn run(setting: &Setting) -> Result<Figures> {
         }
     }
     drop(alive);
-    over.store(true, Relaxed);
-    let looks = looks.join().map_err(|_| anyhow!("the looks panicked"))??;
+    let looks = looks.stop()?;
     thread::sleep(Duration::from_secs(1));
-    let ended = tool.stop()?;
-    ensure!(ended.status.success() && ended.stderr.is_empty(), "it says: {}", ended.stderr);
-    let mut ledger = Ledger::default();
-    out.rewind()?;
-    ledger.read(BufReader::new(out))?;
+    let (ledger, ended) = run.stop()?;
+    ensure!(ended.stderr.is_empty(), "it says: {}", ended.stderr);
     let found = check(&ledger, &inhabitants)?;
     Ok(Figures::default()
         .with("namespaces", number)

@@ -8,15 +8,12 @@ use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
@@ -28,7 +25,7 @@ use super::{
 use crate::{
     hold::Holder,
     load::namespace,
-    tool::{now, tcpwatch},
+    tool::{Background, now, tcpwatch},
 };
 
 pub(super) const FAULT: Fault = Fault {
@@ -46,15 +43,11 @@ const LEAKS: u32 = 3;
 
 fn run(setting: &Setting) -> Result<Figures> {
     let run = Run::start(&["--linger", "100ms"])?;
-    let (over, netns) = (Arc::new(AtomicBool::new(false)), namespace()?);
-    let looks = {
-        let over = Arc::clone(&over);
-        thread::spawn(move || looks(&netns, &over))
-    };
+    let netns = namespace()?;
+    let looks = Background::start(move |over| looks(&netns, over));
     let mut owners = HashMap::new();
     let killed = kill(setting, &mut owners)?;
-    over.store(true, Relaxed);
-    let looks = looks.join().map_err(|_| anyhow!("the looks panicked"))??;
+    let looks = looks.stop()?;
     // Whatever was due when the last one ended is looked at once more.
     thread::sleep(Duration::from_secs(1));
     let (ledger, ended) = run.stop()?;

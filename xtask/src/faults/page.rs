@@ -1,32 +1,20 @@
 //! The table in `docs/faults.md`, renewed where it stands: a row for each fault that has run, the others as
 //! they were.
 
-use std::{fs, process::Command};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{FAULTS, Fault, Outcome};
-use crate::{output, root};
+use crate::page;
 
-const PAGE: &str = "docs/faults.md";
-const BEGIN: &str = "<!-- Made by cargo xtask faults --markdown. -->\n";
-const END: &str = "<!-- End of what is made. -->\n";
 const HEAD: &str =
     "| fault | what breaks | what you see | the last figures | on |\n|---|---|---|---|---|\n";
 
 /// Puts the row of this fault in place of the one before.
 pub(super) fn renew(fault: &Fault, outcome: &Outcome) -> Result<()> {
-    let path = root().join(PAGE);
-    let page = fs::read_to_string(&path).with_context(|| format!("read {PAGE}"))?;
-    let places = page
-        .split_once(BEGIN)
-        .and_then(|(before, rest)| rest.split_once(END).map(|(made, after)| (before, made, after)));
-    let (before, made, after) =
-        places.with_context(|| format!("{PAGE} has no place for the table"))?;
-    let date = output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
-    let table = table(made, fault, &outcome.figures.to_string(), date.trim());
-    fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}"))
-        .with_context(|| format!("write {PAGE}"))
+    let date = page::today()?;
+    page::renew("docs/faults.md", "cargo xtask faults --markdown", |made| {
+        table(made, fault, &outcome.figures.to_string(), &date)
+    })
 }
 
 fn table(made: &str, renewed: &Fault, figures: &str, date: &str) -> String {

@@ -21,7 +21,7 @@ use crate::{
     tool::{Ended, Tool},
 };
 
-/// tcpwatch, live, on this thread's network namespace.
+/// tcpwatch, live, on this thread's network namespace or all of the host.
 pub(super) struct Run {
     pub(super) tool: Tool,
     out: File,
@@ -29,11 +29,16 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn start(flags: &[&str]) -> Result<Self> {
-        let (namespace, dir) = (namespace()?, Dir::new()?);
+        Self::start_on_host(&[&["-N", &namespace()?], flags].concat())
+    }
+
+    /// The same on all namespaces.
+    pub(super) fn start_on_host(flags: &[&str]) -> Result<Self> {
         // Without a name it is gone with the run.
+        let dir = Dir::new()?;
         let path = dir.join("out");
         let out = File::options().read(true).write(true).create_new(true).open(&path)?;
-        let flags = [&["-j", "-N", &namespace], flags].concat();
+        let flags = [&["-j"], flags].concat();
         Ok(Self { tool: Tool::tcpwatch(&flags, out.try_clone()?.into())?, out })
     }
 

@@ -1,39 +1,27 @@
 //! The table in `docs/kernels.md`, renewed where it stands: a row for each kernel that has run, the others
 //! as they were.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     outcome::{FEATURES, Outcome, Verdict},
     report::Row,
 };
-use crate::{output, root};
+use crate::page;
 
-const PAGE: &str = "docs/kernels.md";
-const BEGIN: &str = "<!-- Made by cargo xtask vm --markdown. -->\n";
-const END: &str = "<!-- End of what is made. -->\n";
 const HEAD: &str = "| Linux | Debian's package | tests passed | ignored | exact acceptor | never-accepted | MPTCP | what it lacks | on |\n\
      |---|---|---|---|---|---|---|---|---|\n";
 
 /// Puts these rows in place of those before.
 pub(super) fn renew(rows: &[Row]) -> Result<()> {
-    let path = root().join(PAGE);
-    let page = fs::read_to_string(&path).with_context(|| format!("read {PAGE}"))?;
-    let places = page
-        .split_once(BEGIN)
-        .and_then(|(before, rest)| rest.split_once(END).map(|(made, after)| (before, made, after)));
-    let (before, made, after) =
-        places.with_context(|| format!("{PAGE} has no place for the table"))?;
-    let date = output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+    let date = page::today()?;
     let new = rows.iter().map(|row| match row {
         Row::Missing(line) => format!("| {line} | none | not run | | | | | | |"),
-        Row::Ran(outcome) => columns(outcome, date.trim()),
+        Row::Ran(outcome) => columns(outcome, &date),
     });
-    let table = table(made, new);
-    fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}"))
-        .with_context(|| format!("write {PAGE}"))
+    page::renew("docs/kernels.md", "cargo xtask vm --markdown", |made| table(made, new))
 }
 
 fn table(made: &str, new: impl Iterator<Item = String>) -> String {
