@@ -18,7 +18,8 @@
 //!
 //! - `transition`: `lifetime_ns` only at `new` = `CLOSE`; `by` is the process that made the
 //!   change, only where that is certain; counters are those of the moment before the change, and
-//!   `null` for MPTCP. `owner.how` is `connect`, `listen`, `accept`, `fd` or `listener`; the last
+//!   `null` for MPTCP, and as the kernel and `ss -i` have them: the peer's FIN counts as a byte received,
+//!   the SYN of who connected as one acknowledged. `owner.how` is `connect`, `listen`, `accept`, `fd` or `listener`; the last
 //!   means that the process holds the listener and a worker may have accepted the connection.
 //! - `finding`: the identity fields of a transition and `verdict` (one of the seven, `null` when
 //!   no pass could confirm it), `status` (`open`, `still`, `ended`), `state`, `linger_ns`,
