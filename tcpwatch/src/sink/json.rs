@@ -30,7 +30,7 @@
 //!   `in-use`, `gone`; `by`),
 //!   `same_owner` (open findings of this owner), `netns_name`, `inode`, `evidence`, `process` and
 //!   `summary`, one sentence. `ts` is the deadline that passed, or the moment it ended;
-//!     what a pass does not find any more ended when that began, so `ts` may be before the line above.
+//!   what a pass does not find any more ended when that began, so `ts` may be before the line above.
 //!   - `evidence`: `waiters` (`waiting`: `nobody`, `epoll-level`, `epoll-edge`, `epoll-disarmed`,
 //!     `epoll-not-reading`, `epoll-several`, `blocked` or `polled`; `epoll`, `blocked` and `polled` count them;
 //!     `epoll_events` without `EPOLL`), `opener`, the times since the last ACK and data, `keepalive`,
