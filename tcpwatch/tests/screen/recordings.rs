@@ -43,7 +43,7 @@ fn shows(terminal: &Terminal, expected: &[String]) {
 
 fn open(name: &str) -> Terminal {
     let terminal = Terminal::open(80, 24);
-    terminal.run(&format!("top --replay {}", trace(name).display()));
+    terminal.run(&format!("top --replay traces/{name}"));
     terminal.until_words("▶ 1x");
     terminal.press(&["Space", "Home"]);
     terminal.until_words("PAUSED");
@@ -89,7 +89,7 @@ fn gone_into() {
 
 fn played() {
     let terminal = Terminal::open(80, 24);
-    terminal.run(&format!("top --speed 64 --replay {}", trace("shop.tcpw").display()));
+    terminal.run("top --speed 64 --replay traces/shop.tcpw");
     let screen = terminal.until_words(" END ");
     assert!(screen.contains("2026-11-23 00:41:32"), "{screen}");
     // From the beginning again, half as fast.

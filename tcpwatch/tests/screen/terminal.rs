@@ -29,7 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) const PANICS: &str = "TCPWATCH_TEST_PANICS";
 
 fn shop(flags: &str) -> String {
-    format!("top --replay {} {flags}", trace("shop.tcpw").display())
+    format!("top --replay traces/shop.tcpw {flags}")
 }
 
 fn shown(terminal: &Terminal) -> String {
@@ -143,7 +143,7 @@ fn no_color() {
 
 fn messages() {
     let terminal = Terminal::open(100, 24);
-    terminal.run(&format!("top --replay {}", trace("damaged.tcpw").display()));
+    terminal.run("top --replay traces/damaged.tcpw");
     let screen = terminal.until_words("are damaged");
     let lines: Vec<&str> = screen.lines().collect();
     // On the line for it, and nowhere else.
@@ -160,7 +160,7 @@ fn messages() {
     assert!(screen.contains("are damaged"), "it is said once more:\n{screen}");
     // Elsewhere it is said at once.
     terminal.clear();
-    terminal.run(&format!("top --replay {} 2>said", trace("damaged.tcpw").display()));
+    terminal.run("top --replay traces/damaged.tcpw 2>said");
     terminal.until_words("are damaged");
     let said = fs::read_to_string(terminal.path("said")).unwrap();
     assert!(said.contains("are damaged"), "{said}");

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::PathBuf,
     process::{Command, Output},
 };
@@ -18,9 +19,13 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// A shell in an empty directory, on a terminal of this size.
+    /// A shell on a terminal of this size, in a directory that has `tcpwatch` and the `traces` of the
+    /// tests: no line is broken elsewhere because of where they really are.
     pub(crate) fn open(width: u16, height: u16) -> Self {
         let terminal = Self { dir: tempfile::tempdir().unwrap() };
+        symlink(env!("CARGO_BIN_EXE_tcpwatch"), terminal.path("tcpwatch")).unwrap();
+        let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces");
+        symlink(traces, terminal.path("traces")).unwrap();
         let dir = terminal.path("");
         terminal.tmux(&[
             "new-session",
@@ -58,8 +63,7 @@ impl Terminal {
 
     /// Runs tcpwatch with these flags; what comes after it in the shell says how it ended.
     pub(crate) fn run(&self, flags: &str) {
-        let program = env!("CARGO_BIN_EXE_tcpwatch");
-        self.line(&format!("stty -g >before; sh -c 'echo $$ >pid; exec {program} {flags}'; echo \"exit=\"\"$?\"; stty -g >after"));
+        self.line(&format!("stty -g >before; sh -c 'echo $$ >pid; exec ./tcpwatch {flags}'; echo \"exit=\"\"$?\"; stty -g >after"));
     }
 
     /// Types a line.
