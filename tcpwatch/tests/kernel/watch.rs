@@ -180,6 +180,7 @@ impl Watch {
     /// Ends it and returns what is in the file.
     pub(crate) fn stop_and_read(self, file: &mut File) -> Done {
         let mut done = self.stop();
+        assert!(done.status.success(), "{}: {}", done.status, done.stderr);
         let mut text = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();
