@@ -17,8 +17,8 @@ pub use detail::{DETAILS, DETAILS_LEN, UNKNOWN};
 pub use field::{FIELD_COUNT, FIELDS, Field, FieldSpec, MISSING, Need};
 pub use raw::{COMM_LEN, RawObserved, RawSocket, RawTransition, flag, how, look, opened};
 pub use setting::{
-    COUNTER_COUNT, Counter, MOST_QUEUED, PASS_SETTING_COUNT, PassSetting, SETTING_COUNT, Setting,
-    filter,
+    COUNTER_COUNT, Counter, MOST_EMITTED, MOST_QUEUED, PASS_SETTING_COUNT, PassSetting,
+    SETTING_COUNT, Setting, filter,
 };
 
 /// Names of the maps and globals in the kernel object.

@@ -22,10 +22,12 @@ pub enum Setting {
     Details,
     /// 1: every transition is counted in `TALLY`, also those that are not emitted.
     Tally,
+    /// 1: connections in an accept queue are emitted with their listener, as nothing walks the storage.
+    EmitQueued,
 }
 
 /// Number of [`Setting`] slots.
-pub const SETTING_COUNT: usize = 8;
+pub const SETTING_COUNT: usize = 9;
 
 /// Bits of [`Setting::Filters`].
 pub mod filter {
@@ -47,6 +49,9 @@ pub mod filter {
 
 /// Connections looked at in one accept queue; the verifier explores each turn.
 pub const MOST_QUEUED: u32 = 16;
+
+/// The same where nothing else finds those of other network namespaces, once tracing.
+pub const MOST_EMITTED: u32 = 128;
 
 /// Slots of the `PASS` map, which says what the iterators emit.
 #[repr(u32)]

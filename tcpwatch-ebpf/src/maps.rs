@@ -8,8 +8,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tcpwatch_common::{
-    COMM_LEN, COUNTER_COUNT, Counter, PASS_SETTING_COUNT, PassSetting, RawTransition, Setting,
-    tally::TALLY_LEN,
+    COMM_LEN, COUNTER_COUNT, Counter, PASS_SETTING_COUNT, PassSetting, RawObserved, RawTransition,
+    Setting, tally::TALLY_LEN,
 };
 
 use crate::kernel::{Ptr, setting};
@@ -44,6 +44,8 @@ pub static LOCAL_PORTS: Array<u64, PORT_WORDS> = Array::new();
 pub static REMOTE_PORTS: Array<u64, PORT_WORDS> = Array::new();
 #[btf_map]
 static PASS: Array<u32, PASS_SETTING_COUNT> = Array::new();
+#[btf_map]
+static SCRATCH: PerCpuArray<RawObserved, 1> = PerCpuArray::new();
 
 /// What we remember of a socket. It lives in socket storage, so it is freed with the socket and
 /// an accepted child starts with a copy of its listener's.
@@ -100,6 +102,12 @@ static SOCKETS: SocketStorage = SocketStorage {
     max_entries: null(),
     map_flags: null(),
 };
+
+/// Where an iterator makes a record that is too large for its stack. One iterator runs at a time.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut RawObserved> {
+    SCRATCH.get_ptr_mut(0).and_then(|record| unsafe { record.as_mut() })
+}
 
 /// The socket's storage, created if need be; `None` when the kernel has no memory for it.
 #[inline(always)]

@@ -1,7 +1,8 @@
 //! Iterators: one pass over every open file of the host, or over every socket with storage.
 //!
 //! `task_file` names holders and takes in sockets that were open before tcpwatch. `storage`
-//! finds sockets without a file descriptor: the accept queue, and closed ones in transit.
+//! finds sockets without a file descriptor: the accept queue, and closed ones in transit. Where it would
+//! harm the kernel, `task_file` emits the accept queues.
 
 use core::mem::MaybeUninit;
 
@@ -18,7 +19,7 @@ use crate::{
     detail,
     filter::is_watched,
     kernel::{Process, Ptr, has, load, process, read, setting},
-    maps::{Remembered, new_id, pass_setting, remembered},
+    maps::{Remembered, new_id, pass_setting, remembered, scratch},
     queue, socket, waiters,
 };
 
@@ -198,12 +199,12 @@ fn minisock(meta: *const IterMeta, common: Ptr) {
     } else {
         state::TIME_WAIT as u8
     };
-    let mut record = MaybeUninit::<RawObserved>::zeroed();
-    let out = unsafe { &mut *record.as_mut_ptr() };
+    let mut record: RawObserved = unsafe { MaybeUninit::zeroed().assume_init() };
+    let out = &mut record;
     out.at_ns = unsafe { bpf_ktime_get_ns() };
     socket::describe_common(&mut out.socket, common);
     out.state = present;
-    write(meta, &record);
+    write(meta, out);
 }
 
 /// Takes in a socket that we had not seen, and corrects an owner that was only inherited.
@@ -286,24 +287,37 @@ struct Look<'a> {
     fd: u32,
 }
 
+/// Emits a socket, and before it what waits at it to be accepted, unless `storage` does.
 #[inline(always)]
 fn emit(seen: &Look<'_>, known: &Remembered) {
+    let tcp = socket::tcp_sock(seen.sk);
+    let listens = u32::from(load::<u8>(seen.sk, Field::State)) == state::LISTEN;
+    if listens && !tcp.is_null() && seen.file != 0 {
+        let emits = setting(Setting::EmitQueued) != 0 && pass_setting(PassSetting::PidsOnly) == 0;
+        queue::mark(known, tcp, |child, known| {
+            if emits {
+                let look =
+                    Look { meta: seen.meta, sk: child, file: 0, holder: &Process::NONE, fd: 0 };
+                record(&look, known, socket::tcp_sock(child));
+            }
+        });
+    }
+    record(seen, known, tcp);
+}
+
+#[inline(never)]
+fn record(seen: &Look<'_>, known: &Remembered, tcp: Ptr) {
     let sk = seen.sk;
     // Before the state is read, so that a later transition sorts behind this look.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let present: u8 = load(sk, Field::State);
-    let tcp = socket::tcp_sock(sk);
-    if u32::from(present) == state::LISTEN && !tcp.is_null() && seen.file != 0 {
-        queue::mark(known, tcp);
-    }
     if pass_setting(PassSetting::States) >> (present & 31) & 1 == 0 {
         return;
     }
     if !tcp.is_null() && socket::is_subflow(tcp) {
         return;
     }
-    let mut record = MaybeUninit::<RawObserved>::uninit();
-    let out = unsafe { &mut *record.as_mut_ptr() };
+    let Some(out) = scratch() else { return };
     out.at_ns = at_ns;
     let closed = u32::from(present) == state::CLOSE;
     let local_port = socket::local_port(sk, tcp, known, closed);
@@ -342,7 +356,7 @@ fn emit(seen: &Look<'_>, known: &Remembered) {
     if detailed {
         out.bits |= look::HAS_DETAILS;
     }
-    write(seen.meta, &record);
+    write(seen.meta, out);
     if detailed {
         detail::write(unsafe { core::ptr::read_volatile(&raw const (*seen.meta).seq) }, tcp);
     }
@@ -352,11 +366,11 @@ fn emit(seen: &Look<'_>, known: &Remembered) {
 const WAITED_FOR: u32 = 1 << state::CLOSE_WAIT | 1 << state::CLOSE | 1 << state::LISTEN;
 
 #[inline(always)]
-fn write(meta: *const IterMeta, record: &MaybeUninit<RawObserved>) {
+fn write(meta: *const IterMeta, record: &RawObserved) {
     unsafe {
         bpf_seq_write(
             core::ptr::read_volatile(&raw const (*meta).seq),
-            record.as_ptr().cast(),
+            (&raw const *record).cast_mut().cast(),
             size_of::<RawObserved>() as u32,
         );
     }

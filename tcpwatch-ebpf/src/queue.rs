@@ -1,7 +1,7 @@
 //! Connections that nobody has accepted: they have no descriptor, and the only way to them, and to
 //! the listener they wait at, is the listener's queue.
 
-use tcpwatch_common::{Field, MOST_QUEUED, Setting, flag};
+use tcpwatch_common::{Field, MOST_EMITTED, MOST_QUEUED, Setting, flag};
 
 use crate::{
     kernel::{Ptr, address, has, load, read, setting},
@@ -9,11 +9,11 @@ use crate::{
     socket, waiters,
 };
 
-/// Notes of each connection in the queue of a listener where it waits. The storage iterator then
-/// emits them. The queue is read without its lock; a request that leaves it meanwhile may lead
-/// astray, so a connection counts only while it is on the listener's port and nobody has it.
+/// Notes of each connection in the queue of a listener where it waits, and hands it to `found`. The
+/// queue is read without its lock; a request that leaves it meanwhile may lead astray, so a connection
+/// counts only while it is on the listener's port and nobody has it.
 #[inline(always)]
-pub fn mark(listener: &Remembered, tcp: Ptr) {
+pub fn mark(listener: &Remembered, tcp: Ptr, found: impl Fn(Ptr, &Remembered)) {
     if !waiters::readable()
         || !has(Field::AcceptQueue)
         || !has(Field::RequestSock)
@@ -23,7 +23,8 @@ pub fn mark(listener: &Remembered, tcp: Ptr) {
     }
     let port: u16 = load(tcp, Field::LocalPort);
     let mut request: Ptr = load(tcp, Field::AcceptQueue);
-    for _ in 0..MOST_QUEUED {
+    let emits = setting(Setting::EmitQueued) != 0 && setting(Setting::LookOnly) == 0;
+    for _ in 0..if emits { MOST_EMITTED } else { MOST_QUEUED } {
         if request.is_null() {
             break;
         }
@@ -40,6 +41,7 @@ pub fn mark(listener: &Remembered, tcp: Ptr) {
             }
             known.listener = listener.id;
             known.flags |= flag::PASSIVE;
+            found(child, known);
         }
     }
 }

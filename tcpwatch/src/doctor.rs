@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Result;
 use rustc_hash::FxHashSet;
-use tcpwatch_common::Need;
+use tcpwatch_common::{MOST_EMITTED, Need};
 
 use crate::{
     Outcome,
@@ -233,14 +233,22 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
         Err(error) => report.line(Mark::Bad, "task_file iterator", &error.to_string())?,
     }
     shed_and_look_again(report, &mut kernel, &mut passes)?;
-    if passes.finds_sockets_without_fd() {
-        report.line(Mark::Good, "storage iterator", "sockets nobody has accepted are found")?;
-    } else {
-        report.line(
+    match (passes.walks_storage(), kernel.layout.storage_is_walkable) {
+        (true, _) => {
+            report.line(Mark::Good, "accept queues", "sockets nobody has accepted are found")?;
+        }
+        (false, false) => report.line(
+            Mark::Good,
+            "accept queues",
+            &format!(
+                "sockets nobody has accepted are found; in other network namespaces the first {MOST_EMITTED} of each listener, as the storage iterator can crash this kernel"
+            ),
+        )?,
+        (false, true) => report.line(
             Mark::Note,
-            "storage iterator",
-            "not available: never-accepted cannot be told",
-        )?;
+            "accept queues",
+            "no storage iterator: in other network namespaces never-accepted cannot be told",
+        )?,
     }
     match &kernel.accept {
         AcceptProbe::Attached => {

@@ -12,6 +12,9 @@ const MOVED: [(Field, &str, &str); 3] = [
     (Field::TimerExpires, "sock", "tcp_retransmit_timer.expires"),
 ];
 
+/// What a socket's storage consists of.
+const STORAGE_ELEMENT: &str = "bpf_local_storage_elem";
+
 /// Under this lockdown a program that calls `bpf_probe_read_kernel` is refused
 /// (`kernel/trace/bpf_trace.c`). The wait queue needs the call, and the inode before 6.18.
 fn lockdown_forbids_probe_reads() -> bool {
@@ -23,6 +26,13 @@ fn lockdown_forbids_probe_reads() -> bool {
 pub struct Layout {
     /// The table for the kernel program.
     pub offsets: [u32; FIELD_COUNT],
+    /// Whether an iterator may walk the storage of sockets.
+    ///
+    /// Since Linux 7.0 a socket that is freed clears what leads from an element of its storage to it
+    /// (`kernel/bpf/bpf_local_storage.c: bpf_selem_unlink_nofail`). The iterator may be showing that
+    /// element, and follows the pointer without a look at it (`net/core/bpf_sk_storage.c:
+    /// __bpf_sk_storage_map_seq_show`): the kernel oopses. Elements of such kernels have a `state`.
+    pub storage_is_walkable: bool,
     /// Where they were looked for.
     specs: [FieldSpec; FIELD_COUNT],
 }
@@ -31,7 +41,8 @@ impl Layout {
     /// Looks every field up. One of another size than expected counts as missing: reading it
     /// would yield garbage.
     pub fn find(btf: &Btf) -> Self {
-        let structs = btf.structs(FIELDS.iter().map(|spec| spec.structure));
+        let structs =
+            btf.structs(FIELDS.iter().map(|spec| spec.structure).chain([STORAGE_ELEMENT]));
         let mut specs = FIELDS;
         for (field, structure, path) in MOVED {
             if btf.member_of(&structs[structure], path).is_some() {
@@ -44,7 +55,8 @@ impl Layout {
                 .filter(|member| member.size == spec.size)
                 .map_or(MISSING, |member| member.offset)
         });
-        let mut layout = Self { offsets, specs };
+        let unlinked = btf.member_of(&structs[STORAGE_ELEMENT], "state");
+        let mut layout = Self { offsets, storage_is_walkable: unlinked.is_none(), specs };
         if lockdown_forbids_probe_reads() {
             for field in [Field::SocketInode, Field::WaitQueue] {
                 layout.offsets[field as usize] = MISSING;

@@ -83,7 +83,7 @@ impl Kernel {
         let (mut ebpf, btf, layout) = load(plan, false)?;
         let logger = aya_log::EbpfLogger::init(&mut ebpf).ok();
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
-        let passes = prepare_passes(&mut ebpf, &types)?;
+        let passes = prepare_passes(&mut ebpf, &types, &layout)?;
         let accept = if plan.exact_accept {
             attach_accept(&mut ebpf, &types, &btf)
         } else {
@@ -180,12 +180,12 @@ fn total(counters: &PerCpuArray<MapData, u64>, counter: Counter) -> Result<u64> 
 pub fn look(plan: &Plan) -> Result<Passes> {
     // It takes as long as the loader, which reads them again for itself.
     let types = std::thread::spawn(aya::Btf::from_sys_fs);
-    let (mut ebpf, _, _) = load(plan, true)?;
+    let (mut ebpf, _, layout) = load(plan, true)?;
     let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let types = types.context("read the kernel's BTF")?;
     let mut passes = only_holders(&mut ebpf, &types)?;
     passes.look_only = true;
-    passes.later = Some(Later { ebpf, types });
+    passes.later = Some(Later { ebpf, types, layout });
     Ok(passes)
 }
 
@@ -194,12 +194,13 @@ pub fn look(plan: &Plan) -> Result<Passes> {
 pub struct Later {
     ebpf: Ebpf,
     types: aya::Btf,
+    layout: Layout,
 }
 
 impl Later {
     /// The iterators over what we remember, and over one namespace.
     pub(super) fn load(mut self) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
-        let storage = remembered(&mut self.ebpf, &self.types)?;
+        let storage = remembered(&mut self.ebpf, &self.types, &self.layout)?;
         let tcp = optional_iterator(&mut self.ebpf, &self.types, name::PROG_TCP, "tcp", None);
         Ok((storage, tcp))
     }
@@ -222,7 +223,7 @@ fn load(plan: &Plan, look_only: bool) -> Result<(Ebpf, Btf, Layout)> {
             spec.size
         );
     }
-    let settings = settings(plan, look_only)?;
+    let settings = settings(plan, &layout, look_only)?;
     let mut loader = loader.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let mut ebpf = loader
         .override_global(name::OFFSETS, &layout.offsets[..], true)
@@ -266,7 +267,7 @@ fn require(btf: &Btf) -> Result<()> {
     Ok(())
 }
 
-fn settings(plan: &Plan, look_only: bool) -> Result<[u32; SETTING_COUNT]> {
+fn settings(plan: &Plan, layout: &Layout, look_only: bool) -> Result<[u32; SETTING_COUNT]> {
     let filter = &plan.filter;
     let flags = [
         (!filter.watches_all(), filter::PID),
@@ -288,6 +289,7 @@ fn settings(plan: &Plan, look_only: bool) -> Result<[u32; SETTING_COUNT]> {
     settings[Setting::Details as usize] = u32::from(plan.details);
     settings[Setting::FollowFrom as usize] = plan.follow_from.unwrap_or(0);
     settings[Setting::Tally as usize] = u32::from(plan.tally);
+    settings[Setting::EmitQueued as usize] = u32::from(!layout.storage_is_walkable);
     Ok(settings)
 }
 
@@ -322,10 +324,12 @@ fn fill_sets(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
     Ok(())
 }
 
-fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
-    let storage = remembered(ebpf, types)?;
+fn prepare_passes(ebpf: &mut Ebpf, types: &aya::Btf, layout: &Layout) -> Result<Passes> {
+    let storage = remembered(ebpf, types, layout)?;
     let tcp = optional_iterator(ebpf, types, name::PROG_TCP, "tcp", None);
-    Ok(Passes { storage, tcp, ..only_holders(ebpf, types)? })
+    // What only the first pass could see would seem gone to the second.
+    let stays = storage.is_none();
+    Ok(Passes { storage, tcp, stays, ..only_holders(ebpf, types)? })
 }
 
 /// Passes that see only what somebody holds.
@@ -353,7 +357,10 @@ fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
 }
 
 /// The iterator over what we remember.
-fn remembered(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Option<OwnedFd>> {
+fn remembered(ebpf: &mut Ebpf, types: &aya::Btf, layout: &Layout) -> Result<Option<OwnedFd>> {
+    if !layout.storage_is_walkable {
+        return Ok(None);
+    }
     let sockets = match map(ebpf, name::SOCKETS)? {
         aya::maps::Map::SkStorage(data) => data.fd().as_fd().as_raw_fd().unsigned_abs(),
         other => bail!("map {} is not socket storage but {other:?}", name::SOCKETS),

@@ -30,7 +30,7 @@ use crate::{
 pub struct Passes {
     /// Every (process, fd).
     pub(super) task_file: OwnedFd,
-    /// Every socket we remember; absent on kernels that cannot.
+    /// Every socket we remember; absent on kernels that cannot, or must not.
     pub(super) storage: Option<OwnedFd>,
     /// The sockets of one network namespace that nobody holds.
     pub(super) tcp: Option<OwnedFd>,
@@ -148,8 +148,8 @@ impl Passes {
         self.entered > 0
     }
 
-    /// Whether sockets that nobody holds can be found.
-    pub fn finds_sockets_without_fd(&self) -> bool {
+    /// Whether sockets that nobody holds are found wherever they are.
+    pub fn walks_storage(&self) -> bool {
         self.storage.is_some()
     }
 

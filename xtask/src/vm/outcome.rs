@@ -17,7 +17,7 @@ const REFUSAL: [&str; 3] = ["tcpwatch: error: Linux ", " lacks ", "tcpwatch need
 /// The exit code of tests of which some failed.
 const TESTS_FAILED: i32 = 101;
 /// What kernels may differ in, as the doctor calls it; Debian's since then have all of it.
-pub(super) const FEATURES: [&str; 3] = ["exact acceptor", "storage iterator", "MPTCP"];
+pub(super) const FEATURES: [&str; 3] = ["exact acceptor", "accept queues", "MPTCP"];
 
 /// What a guest has told.
 pub(super) struct Outcome {
@@ -247,7 +247,7 @@ ok  kernel                 Linux 6.1.0-56-cloud-amd64
 ok  BTF                    88 of 89 kernel fields found by name
 --                         sock::sk_ino is missing; tcpwatch does without
 ok  MPTCP                  the application's socket is shown, its subflows are not
-ok  storage iterator       sockets nobody has accepted are found
+ok  accept queues          sockets nobody has accepted are found
 ok  exact acceptor         fexit/inet_csk_accept: the owner of an accepted socket is exact
 
 tcpwatch works here

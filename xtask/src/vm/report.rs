@@ -85,7 +85,7 @@ pub(super) fn text(rows: &[Row]) -> String {
         "IGNORED",
         "SECONDS",
         "EXACT ACCEPTOR",
-        "STORAGE ITERATOR",
+        "ACCEPT QUEUES",
         "MPTCP"
     );
     let mut lines = vec![title];
@@ -106,7 +106,7 @@ pub(super) fn text(rows: &[Row]) -> String {
 }
 
 fn columns(outcome: &Outcome) -> String {
-    let [acceptor, storage, mptcp] = FEATURES.map(|name| match outcome.doctor.has(name) {
+    let [acceptor, queues, mptcp] = FEATURES.map(|name| match outcome.doctor.has(name) {
         Some(true) => "yes",
         Some(false) => "no",
         None => "-",
@@ -114,7 +114,7 @@ fn columns(outcome: &Outcome) -> String {
     let [passed, failed, ignored] =
         [Verdict::Passed, Verdict::Failed, Verdict::Ignored].map(|one| outcome.count(one));
     let line = format!(
-        "{:<32} {passed:>6} {failed:>6} {ignored:>7} {:>7.0}  {acceptor:<14} {storage:<16} {mptcp:<5} {}",
+        "{:<32} {passed:>6} {failed:>6} {ignored:>7} {:>7.0}  {acceptor:<14} {queues:<16} {mptcp:<5} {}",
         outcome.kernel.release,
         outcome.seconds,
         outcome.doctor.without.join(" "),
