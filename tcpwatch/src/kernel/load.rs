@@ -133,6 +133,12 @@ impl Kernel {
         Ok(total(&self.counters, Counter::Lost)? + missed)
     }
 
+    /// The same at the end of a run: waits a second or two if it is not sure whether some are lost.
+    pub fn lost_in_all(&mut self) -> Result<u64> {
+        let missed = self.missed.settle(|| total(&self.counters, Counter::Caught))?;
+        Ok(total(&self.counters, Counter::Lost)? + missed)
+    }
+
     /// Processes that are followed; one whose map is being changed may be missed until the next call.
     pub fn followed(&self) -> Result<Vec<u32>> {
         Ok(self.pids.keys().filter_map(Result::ok).collect())

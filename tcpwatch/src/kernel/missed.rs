@@ -11,9 +11,19 @@ use std::{
         fd::{AsFd, AsRawFd as _},
         unix::fs::FileExt as _,
     },
+    time::Duration,
 };
 
 use anyhow::Result;
+
+use super::clock;
+use crate::core::time::{Nanos, Timestamp};
+
+/// How long a transition may be between the two programs: a task that was preempted there waits for the
+/// CPU, and whoever reads the counts may be why.
+const BETWEEN: Nanos = Nanos::SECOND;
+/// How often this is looked at by who waits for it.
+const READ_AGAIN: Duration = Duration::from_millis(10);
 
 /// The first program's misses.
 pub(super) struct Missed {
@@ -21,9 +31,10 @@ pub(super) struct Missed {
     fdinfo: Option<File>,
     /// From before the second was attached.
     before: u64,
-    /// What the last reading showed.
-    last: u64,
-    /// What two readings in a row have shown.
+    /// When the fewest were begun to be looked for, and how many they are.
+    since: Timestamp,
+    fewest: u64,
+    /// The fewest of some time that was long enough.
     sure: u64,
 }
 
@@ -32,17 +43,44 @@ impl Missed {
     pub(super) fn by(first: impl AsFd) -> Self {
         let fdinfo = File::open(format!("/proc/self/fdinfo/{}", first.as_fd().as_raw_fd())).ok();
         let before = misses(fdinfo.as_ref());
-        Self { fdinfo, before, last: 0, sure: 0 }
+        Self { fdinfo, before, since: clock::now(), fewest: 0, sure: 0 }
     }
 
-    /// How many there were, given what the second has told. A transition is between the two
-    /// programs now and then, so only what was so before, too, is believed.
+    /// How many there were for sure. `caught` tells how many the second has told.
     pub(super) fn count(&mut self, caught: impl FnOnce() -> Result<u64>) -> Result<u64> {
+        let open = self.open(caught)?;
+        Ok(self.learn(clock::now(), open))
+    }
+
+    /// The same, and waits until those that are open are told or sure.
+    pub(super) fn settle(&mut self, caught: impl Fn() -> Result<u64>) -> Result<u64> {
+        let until = clock::now() + BETWEEN + BETWEEN;
+        loop {
+            let (at, open) = (clock::now(), self.open(&caught)?);
+            let sure = self.learn(at, open);
+            // While more are lost all the time some are open all the time.
+            if open <= sure || at >= until {
+                return Ok(sure);
+            }
+            std::thread::sleep(READ_AGAIN);
+        }
+    }
+
+    /// Those the first was not run for that the second has not told, or not yet.
+    fn open(&self, caught: impl FnOnce() -> Result<u64>) -> Result<u64> {
+        // In this order: none that is told seems open.
         let misses = misses(self.fdinfo.as_ref()).saturating_sub(self.before);
-        let now = misses.saturating_sub(caught()?);
-        self.sure = self.sure.max(now.min(self.last));
-        self.last = now;
-        Ok(self.sure)
+        Ok(misses.saturating_sub(caught()?))
+    }
+
+    /// Believes what was so for as long as no transition is between the two.
+    fn learn(&mut self, at: Timestamp, open: u64) -> u64 {
+        self.fewest = self.fewest.min(open);
+        if at.since(self.since) >= BETWEEN {
+            self.sure = self.sure.max(self.fewest);
+            (self.since, self.fewest) = (at, open);
+        }
+        self.sure
     }
 }
 
@@ -62,8 +100,30 @@ mod tests {
 
     use super::*;
 
+    fn at(milliseconds: u64) -> Timestamp {
+        Timestamp(milliseconds * 1_000_000)
+    }
+
     #[test]
-    fn what_two_readings_show_is_missed() {
+    fn what_a_second_shows_is_missed() {
+        let mut missed = Missed { fdinfo: None, before: 0, since: at(0), fewest: 0, sure: 0 };
+        // One is on its way for some time, and then another.
+        assert_eq!(missed.learn(at(100), 1), 0);
+        assert_eq!(missed.learn(at(1_000), 1), 0);
+        assert_eq!(missed.learn(at(1_900), 0), 0);
+        assert_eq!(missed.learn(at(2_000), 1), 0);
+        // This one does not arrive.
+        assert_eq!(missed.learn(at(2_500), 2), 0);
+        assert_eq!(missed.learn(at(2_999), 1), 0);
+        assert_eq!(missed.learn(at(3_000), 3), 1);
+        assert_eq!(missed.learn(at(3_001), 1), 1, "and stays lost");
+        // Nobody has looked for long.
+        assert_eq!(missed.learn(at(9_000), 4), 1);
+        assert_eq!(missed.learn(at(10_000), 4), 4);
+    }
+
+    #[test]
+    fn what_the_kernel_says_is_read_again() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let fdinfo = Some(file.reopen().unwrap());
         let mut set = |misses: u64| {
@@ -72,16 +132,10 @@ mod tests {
             write!(file, "prog_type:\t26\nrecursion_misses:\t{misses}\n").unwrap();
         };
         set(7);
-        let mut missed = Missed { before: misses(fdinfo.as_ref()), fdinfo, last: 0, sure: 0 };
-        let mut count = |missed: &mut Missed, misses, caught| {
-            set(misses);
-            missed.count(|| Ok(caught)).unwrap()
-        };
-        assert_eq!(count(&mut missed, 9, 2), 0, "the second caught both");
-        assert_eq!(count(&mut missed, 12, 4), 0, "one is on its way, perhaps");
-        assert_eq!(count(&mut missed, 13, 6), 0, "it was");
-        assert_eq!(count(&mut missed, 14, 6), 0);
-        assert_eq!(count(&mut missed, 16, 7), 1, "it was not");
-        assert_eq!(count(&mut missed, 16, 8), 1, "and stays lost");
+        let missed = Missed { fdinfo, before: 7, since: at(0), fewest: 0, sure: 0 };
+        assert_eq!(missed.open(|| Ok(0)).unwrap(), 0);
+        set(12);
+        assert_eq!(missed.open(|| Ok(3)).unwrap(), 2);
+        assert_eq!(missed.open(|| Ok(6)).unwrap(), 0, "the second was between");
     }
 }

@@ -338,7 +338,12 @@ impl<'a> Watcher<'a> {
     /// After a batch was taken and before it is pushed: what comes after a gap, and the ring had room
     /// for again, must not come before the word of it.
     fn count_lost(&mut self) -> Result<()> {
-        let lost = self.kernel.lost()? + self.intake.undecodable;
+        let lost = self.kernel.lost()?;
+        self.tell_lost(lost)
+    }
+
+    fn tell_lost(&mut self, in_kernel: u64) -> Result<()> {
+        let lost = in_kernel + self.intake.undecodable;
         if lost > self.lost {
             let count = lost - self.lost;
             self.lost = lost;
@@ -358,8 +363,8 @@ impl<'a> Watcher<'a> {
     fn finish(mut self) -> Result<Summary> {
         self.pace.make_haste();
         self.step()?;
-        // Once more: what no program was run for is believed only then.
-        self.count_lost()?;
+        let lost = self.kernel.lost_in_all()?;
+        self.tell_lost(lost)?;
         self.mark_clock(clock::mark())?;
         let unfollowed = self.kernel.unfollowed()?;
         if unfollowed > 0 {
