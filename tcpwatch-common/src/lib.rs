@@ -51,6 +51,8 @@ pub mod name {
     pub const PROG_TRANSITION: &str = "inet_sock_set_state";
     /// The same again, for changes that interrupt the first.
     pub const PROG_SECOND: &str = "second_chance";
+    /// And again, for kernels that preempt one of them.
+    pub const PROG_LAST: &str = "last_chance";
     /// Does nothing, on the same tracepoint: what the bench measures against.
     pub const PROG_EMPTY: &str = "empty";
     /// Program on `sched:sched_process_fork`: children of followed processes are followed.

@@ -82,9 +82,11 @@ pub enum Counter {
     NoStorage,
     /// Children of followed processes that found `PIDS` full.
     Unfollowed,
-    /// Transitions that the first program did not run for, and the second told.
+    /// Transitions that the first program did not run for, and another told.
     Caught,
+    /// Those of them that a task made: one that was preempted in the first program waits for the CPU.
+    Preempted,
 }
 
 /// Number of [`Counter`] slots.
-pub const COUNTER_COUNT: usize = 6;
+pub const COUNTER_COUNT: usize = 7;

@@ -70,8 +70,10 @@ pub struct Remembered {
     pub local_port: u16,
     /// Owner's name.
     pub owner_comm: [u8; COMM_LEN],
-    /// The change that the first program has told, for the second; 0 if none.
-    pub told: u16,
+    /// The change that the first program has told, for the others; 0 if none.
+    pub told: u8,
+    /// The change that the second program has seen, for the last; 0 if none.
+    pub seen: u8,
     /// The state after the last change seen; 0 if none was. Another one before the next change
     /// means that a change was missed, and then `entered_ns` says nothing.
     pub state: u8,

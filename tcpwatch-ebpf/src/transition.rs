@@ -37,9 +37,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 /// (kernel/trace/bpf_trace.c: __bpf_trace_run), so a softirq that interrupts the first program is
 /// not seen by it; the second then tells what it brought. They meet in the socket's storage, which
 /// belongs to one context at a time: whoever holds the socket lock. A softirq interrupts no softirq, so
-/// one of them sees every change, unless the kernel is preemptible: then a softirq may interrupt the
-/// second while a task that was preempted in the first waits for this CPU. The agent knows of that
-/// from what the first has missed and the second not caught.
+/// one of them sees every change, unless the kernel is preemptible.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn second_chance(ctx: BtfTracePointContext) -> i32 {
     if !socket::is_ours(ctx.arg(0)) {
@@ -55,19 +53,47 @@ pub fn second_chance(ctx: BtfTracePointContext) -> i32 {
         }
         return 0;
     };
+    let this = name(ctx.arg(1), ctx.arg(2));
     let told = known.told;
     known.told = 0;
-    if told != name(ctx.arg(1), ctx.arg(2)) {
+    known.seen = this;
+    if told != this {
+        count(Counter::Caught);
+        if load::<u32>(ctx.arg(0), Field::LockOwned) != 0 {
+            count(Counter::Preempted);
+        }
+        handle(&ctx, known);
+    }
+    0
+}
+
+/// Once more, attached behind the second where tasks are preempted in these programs: from the beginning if
+/// that is known, else when the second says so.
+///
+/// While such a task waits for this CPU, a softirq that interrupts another task in the second is seen by
+/// neither; and the other way round. It takes two tasks that wait to have one that nobody sees. The agent
+/// knows of that, and of what was before this is attached, from what the first has missed and the others
+/// not caught.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn last_chance(ctx: BtfTracePointContext) -> i32 {
+    if !socket::is_ours(ctx.arg(0)) {
+        return 0;
+    }
+    let Some(known) = remembered(ctx.arg(0)) else { return 0 };
+    let this = name(ctx.arg(1), ctx.arg(2));
+    let (told, seen) = (known.told, known.seen);
+    (known.told, known.seen) = (0, 0);
+    if told != this && seen != this {
         count(Counter::Caught);
         handle(&ctx, known);
     }
     0
 }
 
-/// A number for a change; never 0.
+/// A number for a change; never 0. States are below 16.
 #[inline(always)]
-fn name(old: u32, new: u32) -> u16 {
-    ((old & 0xff) << 8 | new & 0xff) as u16
+fn name(old: u32, new: u32) -> u8 {
+    ((old & 0xf) << 4 | new & 0xf) as u8
 }
 
 #[inline(always)]

@@ -15,7 +15,9 @@ use aya::{
 };
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
-use super::{btf::Btf, layout::Layout, meters::Meters, missed::Missed, pass::Passes, sys};
+use super::{
+    btf::Btf, layout::Layout, meters::Meters, missed::Missed, pass::Passes, preemption, sys,
+};
 use crate::core::{filter::Filter, state::State, time::Nanos};
 
 /// The kernel program, built from `tcpwatch-ebpf` by `cargo xtask build-ebpf`.
@@ -62,6 +64,18 @@ pub struct RunTime {
     pub transitions: u64,
 }
 
+/// Transitions that were lost.
+#[derive(Clone, Copy, Default)]
+pub struct Lost {
+    /// The ring was full, or the kernel had no memory for a new socket.
+    pub full: u64,
+    /// No program was run.
+    pub unseen: u64,
+}
+
+/// The programs on the tracepoint of transitions, in this order: each looks at what those before it have done.
+const TRANSITION_PROGRAMS: [&str; 3] = [name::PROG_TRANSITION, name::PROG_SECOND, name::PROG_LAST];
+
 /// The attached kernel program.
 pub struct Kernel {
     /// The programs stay attached while it lives.
@@ -69,6 +83,8 @@ pub struct Kernel {
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     counters: PerCpuArray<MapData, u64>,
     missed: Missed,
+    /// Tasks are preempted in the programs: the third is attached, if it can be.
+    preempted: bool,
     /// Processes that are watched; the kernel program adds those that it follows.
     pids: HashMap<MapData, u32, u8>,
     /// How acceptors are known.
@@ -89,7 +105,7 @@ impl Kernel {
         } else {
             AcceptProbe::Refused("not asked for".to_owned())
         };
-        for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
+        for name in TRANSITION_PROGRAMS {
             let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
             program
                 .load("inet_sock_set_state", &types)
@@ -103,40 +119,46 @@ impl Kernel {
                 .context("the kernel refuses the program on sched:sched_process_fork")?;
             fork.attach().context("attach to sched:sched_process_fork")?;
         }
-        // In this order: the second looks at what the first has done.
-        for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
-            let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
-            program.attach().context("attach to sock:inet_sock_set_state")?;
+        let preempted = preemption::is_known_to_be_on();
+        let needed = if preempted { &TRANSITION_PROGRAMS[..] } else { &TRANSITION_PROGRAMS[..2] };
+        for name in needed {
+            attach(&mut ebpf, name)?;
         }
-
         let missed = Missed::by(program::<BtfTracePoint>(&mut ebpf, name::PROG_TRANSITION)?.fd()?);
         let ring = RingBuf::try_from(take(&mut ebpf, name::EVENTS)?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)?;
         let pids = HashMap::try_from(take(&mut ebpf, name::PIDS)?)?;
-        Ok((Self { ebpf, logger, counters, missed, pids, accept, layout }, ring, passes))
+        Ok((Self { ebpf, logger, counters, missed, preempted, pids, accept, layout }, ring, passes))
     }
 
     /// What the kernel program counts and costs, for any thread; handed out once.
     pub fn meters(&mut self) -> Result<Meters> {
         let tally = PerCpuArray::try_from(take(&mut self.ebpf, name::TALLY)?)?;
         let mut programs = Vec::new();
-        for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
+        for name in TRANSITION_PROGRAMS {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
             programs.push((name, program.fd()?.as_fd().try_clone_to_owned()?));
         }
         Ok(Meters::new(tally, programs))
     }
 
-    /// Transitions that found the ring full, or that no program was run for.
-    pub fn lost(&mut self) -> Result<u64> {
-        let missed = self.missed.count(|| total(&self.counters, Counter::Caught))?;
-        Ok(total(&self.counters, Counter::Lost)? + missed)
+    /// Transitions that were lost so far. To be asked often: here it shows that a third program is needed.
+    pub fn lost(&mut self) -> Result<Lost> {
+        if !self.preempted && total(&self.counters, Counter::Preempted)? > 0 {
+            self.preempted = true;
+            match attach(&mut self.ebpf, name::PROG_LAST) {
+                Ok(()) => log::debug!("tasks are preempted in the programs: a third is attached"),
+                Err(error) => log::debug!("a third program is needed: {error:#}"),
+            }
+        }
+        let unseen = self.missed.count(|| total(&self.counters, Counter::Caught))?;
+        Ok(Lost { full: total(&self.counters, Counter::Lost)?, unseen })
     }
 
     /// The same at the end of a run: waits a second or two if it is not sure whether some are lost.
-    pub fn lost_in_all(&mut self) -> Result<u64> {
-        let missed = self.missed.settle(|| total(&self.counters, Counter::Caught))?;
-        Ok(total(&self.counters, Counter::Lost)? + missed)
+    pub fn lost_in_all(&mut self) -> Result<Lost> {
+        let unseen = self.missed.settle(|| total(&self.counters, Counter::Caught))?;
+        Ok(Lost { full: total(&self.counters, Counter::Lost)?, unseen })
     }
 
     /// Processes that are followed; one whose map is being changed may be missed until the next call.
@@ -159,10 +181,10 @@ impl Kernel {
     /// unless somebody has the kernel count them (`kernel.bpf_stats_enabled`).
     pub fn run_time(&self) -> Option<RunTime> {
         let mut all = RunTime::default();
-        for name in [name::PROG_TRANSITION, name::PROG_SECOND] {
+        for name in TRANSITION_PROGRAMS {
             let info = self.ebpf.program(name)?.info().ok()?;
             all.time.0 += Nanos::from(info.run_time()).0;
-            // Both run for each.
+            // The first two run for each.
             all.transitions = all.transitions.max(info.run_count());
         }
         Some(all)
@@ -174,6 +196,13 @@ impl Kernel {
             logger.flush();
         }
     }
+}
+
+/// Attaches a loaded program to the tracepoint of transitions.
+fn attach(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    program.attach().context("attach to sock:inet_sock_set_state")?;
+    Ok(())
 }
 
 /// Of all CPUs.

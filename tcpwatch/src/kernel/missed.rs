@@ -1,9 +1,8 @@
-//! Transitions that neither program was run for.
+//! Transitions that no program was run for.
 //!
 //! The kernel does not run a program that is running already on that CPU, and counts how often
-//! (`recursion_misses` in the program's fdinfo). What the first was not run for the second tells, and
-//! counts, too. What is left was seen by nobody: on a preemptible kernel a softirq may interrupt the
-//! second while a task that was preempted in the first waits for the CPU.
+//! (`recursion_misses` in the program's fdinfo). What the first was not run for the others tell, and
+//! count, too. What is left was seen by nobody.
 
 use std::{
     fs::File,
@@ -19,7 +18,7 @@ use anyhow::Result;
 use super::clock;
 use crate::core::time::{Nanos, Timestamp};
 
-/// How long a transition may be between the two programs: a task that was preempted there waits for the
+/// How long a transition may be between two programs: a task that was preempted there waits for the
 /// CPU, and whoever reads the counts may be why.
 const BETWEEN: Nanos = Nanos::SECOND;
 /// How often this is looked at by who waits for it.
@@ -29,7 +28,7 @@ const READ_AGAIN: Duration = Duration::from_millis(10);
 pub(super) struct Missed {
     /// Kept open, as it is read ten times a second; `None` without `/proc`.
     fdinfo: Option<File>,
-    /// From before the second was attached.
+    /// From before the others were attached.
     before: u64,
     /// When the fewest were begun to be looked for, and how many they are.
     since: Timestamp,
@@ -46,7 +45,7 @@ impl Missed {
         Self { fdinfo, before, since: clock::now(), fewest: 0, sure: 0 }
     }
 
-    /// How many there were for sure. `caught` tells how many the second has told.
+    /// How many there were for sure. `caught` tells how many the other programs have told.
     pub(super) fn count(&mut self, caught: impl FnOnce() -> Result<u64>) -> Result<u64> {
         let open = self.open(caught)?;
         Ok(self.learn(clock::now(), open))
@@ -66,7 +65,7 @@ impl Missed {
         }
     }
 
-    /// Those the first was not run for that the second has not told, or not yet.
+    /// Those the first was not run for that the others have not told, or not yet.
     fn open(&self, caught: impl FnOnce() -> Result<u64>) -> Result<u64> {
         // In this order: none that is told seems open.
         let misses = misses(self.fdinfo.as_ref()).saturating_sub(self.before);

@@ -32,7 +32,7 @@ use crate::{
     },
     kernel::{
         clock, facts,
-        load::{Kernel, Plan},
+        load::{Kernel, Lost, Plan},
         memory,
     },
     output,
@@ -115,7 +115,9 @@ struct Watcher<'a> {
     watched: Watched,
     ends_with_reader: bool,
     tick: Duration,
+    /// Transitions, and those of them that found the ring full.
     lost: u64,
+    full: u64,
     marked: Timestamp,
     pace: Pace,
     /// Looks and transitions pushed so far.
@@ -145,6 +147,7 @@ impl<'a> Watcher<'a> {
             ends_with_reader: live.ends_with_reader,
             tick: if live.plan.tally && live.plan.findings_only { TICK_OF_NUMBERS } else { TICK },
             lost: 0,
+            full: 0,
             marked: Timestamp::default(),
             pace: Pace::new(live.gathers_evidence),
             pushed: 0,
@@ -342,12 +345,13 @@ impl<'a> Watcher<'a> {
         self.tell_lost(lost)
     }
 
-    fn tell_lost(&mut self, in_kernel: u64) -> Result<()> {
-        let lost = in_kernel + self.intake.undecodable;
-        if lost > self.lost {
-            let count = lost - self.lost;
-            self.lost = lost;
-            log::warn!("{count} transitions lost ({lost} in all); a larger --ring-size may help");
+    fn tell_lost(&mut self, lost: Lost) -> Result<()> {
+        let all = lost.full + lost.unseen + self.intake.undecodable;
+        if all > self.lost {
+            let count = all - self.lost;
+            let advice = if lost.full > self.full { "; a larger --ring-size may help" } else { "" };
+            (self.lost, self.full) = (all, lost.full);
+            log::warn!("{count} transitions lost ({all} in all){advice}");
             self.pipeline.push(Input::Lost { at: clock::now(), count })?;
         }
         Ok(())

@@ -69,11 +69,11 @@ fn ended(watch: &mut Watch, count: usize) -> Vec<Value> {
 /// Ends a run that must have made exactly so many findings, lost nothing and warned of nothing.
 fn stop(watch: Watch, findings: usize) -> Done {
     let done = watch.stop();
+    assert_eq!(done.stderr, "");
     let open = done.of("finding").iter().filter(|finding| finding["status"] == "open").count();
     assert_eq!(open, findings, "{:#?}", done.lines);
     assert_eq!(done.summary()["findings"], findings);
     assert_eq!(done.summary()["lost"], 0);
-    assert_eq!(done.stderr, "");
     done
 }
 

@@ -87,7 +87,7 @@ fn reap_until(worker: &Child) {
 }
 
 /// What is mounted, where, and with what options.
-const MOUNTS: [(&str, &str, &CStr); 9] = [
+const MOUNTS: [(&str, &str, &CStr); 10] = [
     ("proc", "/proc", c""),
     ("sysfs", "/sys", c""),
     ("devtmpfs", "/dev", c""),
@@ -95,6 +95,7 @@ const MOUNTS: [(&str, &str, &CStr); 9] = [
     ("tmpfs", "/dev/shm", c"mode=1777"),
     ("cgroup2", "/sys/fs/cgroup", c""),
     ("bpf", "/sys/fs/bpf", c""),
+    ("debugfs", "/sys/kernel/debug", c""),
     ("tracefs", "/sys/kernel/tracing", c""),
     ("securityfs", "/sys/kernel/security", c""),
 ];
