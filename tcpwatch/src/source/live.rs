@@ -113,6 +113,8 @@ struct Watcher<'a> {
     kernel: Kernel,
     intake: Intake,
     watched: Watched,
+    /// Watched processes that have ended, of which what is at hand may still tell.
+    ended: Vec<u32>,
     ends_with_reader: bool,
     tick: Duration,
     /// Transitions, and those of them that found the ring full.
@@ -144,6 +146,7 @@ impl<'a> Watcher<'a> {
             kernel,
             intake,
             watched: Watched::new(&live.plan.filter),
+            ended: Vec::new(),
             ends_with_reader: live.ends_with_reader,
             tick: if live.plan.tally && live.plan.findings_only { TICK_OF_NUMBERS } else { TICK },
             lost: 0,
@@ -200,10 +203,15 @@ impl<'a> Watcher<'a> {
     /// One round: ended processes, the ring, losses, deadlines, a pass if one is due.
     fn step(&mut self) -> Result<()> {
         let mark = clock::mark();
-        // Before the transitions: a process that is gone owns none of them any more.
+        // Before the transitions: a process that is gone owns none of them any more. But what watched processes
+        // did is told, however long it has waited in the ring.
         for pid in self.watched.ended(mark.mono, &mut self.kernel) {
-            // Without moving time on: what is still in the ring happened before.
-            self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
+            if self.filter.follow || self.filter.pids.contains(&pid) {
+                self.ended.push(pid);
+            } else {
+                // Without moving time on: what is still in the ring happened before.
+                self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
+            }
         }
         self.drain()?;
         let due = self.pipeline.next_deadline().is_some_and(|deadline| deadline <= mark.mono);
@@ -272,8 +280,16 @@ impl<'a> Watcher<'a> {
             self.count_lost()?;
             self.push_batch()?;
             if empty && self.intake.batch.is_empty() {
-                break;
+                return self.tell_ended();
             }
+        }
+        Ok(())
+    }
+
+    /// Tells of watched processes that have ended, behind what they did.
+    fn tell_ended(&mut self) -> Result<()> {
+        for pid in std::mem::take(&mut self.ended) {
+            self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
         }
         Ok(())
     }
@@ -285,7 +301,7 @@ impl<'a> Watcher<'a> {
         for (pid, lives) in self.watched.follow(&mut self.kernel)? {
             self.pipeline.push(Input::Followed { at, pid })?;
             if !lives {
-                self.pipeline.push(Input::Exited { at, pid })?;
+                self.ended.push(pid);
             }
         }
         Ok(())

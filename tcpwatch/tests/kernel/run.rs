@@ -1,7 +1,7 @@
 //! `tcpwatch run`: a command and its descendants.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     process::{Command, Output, Stdio},
 };
 
@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("run_hands_on_signals", signals),
         Test::new("run_hands_on_a_signal_from_the_first_moment", early_signal),
         Test::new("run_follows_descendants_and_nobody_else", descendants),
+        Test::new("run_tells_what_was_done_while_it_stood_still", late),
         Test::new("run_tells_closed_from_ended", ended),
     ]
 }
@@ -141,6 +142,26 @@ fn descendants() {
     assert_eq!(owners.len(), 40, "each grandchild is its own: {owners:?}");
     assert!(!owners.contains(&u64::from(stranger.pid())));
     stranger.kill();
+}
+
+/// tcpwatch stands still for longer than what comes after a process's end is waited for.
+fn late() {
+    let script = format!("print('go', flush=True); input(){FAMILY}print('done', flush=True)")
+        .replace("range(40):", "range(5):\n    time.sleep(0.6)")
+        .replace("import os", "import time, os");
+    let mut command = run(&["--transitions", "-j"], &["python3", "-c", &script]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(said.next().unwrap(), "go");
+    kill(pid, Signal::SIGSTOP).unwrap();
+    writeln!(child.stdin.take().unwrap()).unwrap();
+    assert_eq!(said.next().unwrap(), "done");
+    kill(pid, Signal::SIGCONT).unwrap();
+    let transitions = lines(&child.wait_with_output().unwrap(), "transition");
+    let count = |new: &str| transitions.iter().filter(|t| t["new"] == new).count();
+    assert_eq!((count("LISTEN"), count("SYN_SENT")), (5, 5), "{transitions:#?}");
 }
 
 fn ended() {
