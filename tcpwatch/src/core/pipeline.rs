@@ -194,6 +194,11 @@ impl<'a> Pipeline<'a> {
         self.listeners.processes()
     }
 
+    /// Whether only some processes are watched, and this is one of them.
+    pub fn is_watched(&self, pid: u32) -> bool {
+        self.rules.filter.pids.contains(&pid)
+    }
+
     /// Processes of what is due that should say what they do, before the present pass ends. Those
     /// of most sockets come first.
     pub fn wants_processes(&mut self) -> Vec<u32> {

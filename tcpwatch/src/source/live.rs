@@ -203,15 +203,8 @@ impl<'a> Watcher<'a> {
     /// One round: ended processes, the ring, losses, deadlines, a pass if one is due.
     fn step(&mut self) -> Result<()> {
         let mark = clock::mark();
-        // Before the transitions: a process that is gone owns none of them any more. But what watched processes
-        // did is told, however long it has waited in the ring.
         for pid in self.watched.ended(mark.mono, &mut self.kernel) {
-            if self.filter.follow || self.filter.pids.contains(&pid) {
-                self.ended.push(pid);
-            } else {
-                // Without moving time on: what is still in the ring happened before.
-                self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
-            }
+            self.has_ended(pid)?;
         }
         self.drain()?;
         let due = self.pipeline.next_deadline().is_some_and(|deadline| deadline <= mark.mono);
@@ -286,6 +279,18 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
+    /// Before the transitions at hand: a process that is gone owns none of them any more. But what watched
+    /// processes did is told, however long it has waited in the ring.
+    fn has_ended(&mut self, pid: u32) -> Result<()> {
+        if !self.pipeline.is_watched(pid) {
+            // Without moving time on: what is still in the ring happened before.
+            self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
+        } else if !self.ended.contains(&pid) {
+            self.ended.push(pid);
+        }
+        Ok(())
+    }
+
     /// Tells of watched processes that have ended, behind what they did.
     fn tell_ended(&mut self) -> Result<()> {
         for pid in std::mem::take(&mut self.ended) {
@@ -301,7 +306,7 @@ impl<'a> Watcher<'a> {
         for (pid, lives) in self.watched.follow(&mut self.kernel)? {
             self.pipeline.push(Input::Followed { at, pid })?;
             if !lives {
-                self.ended.push(pid);
+                self.has_ended(pid)?;
             }
         }
         Ok(())
@@ -344,7 +349,7 @@ impl<'a> Watcher<'a> {
         let pids: Vec<u32> = self.pipeline.processes().collect();
         for pid in pids {
             if !self.watched.add(pid) {
-                self.pipeline.push(Input::Exited { at, pid })?;
+                self.has_ended(pid)?;
             }
         }
         let claimed: Vec<u32> = self.pipeline.claimed().collect();

@@ -161,7 +161,8 @@ fn late() {
     kill(pid, Signal::SIGCONT).unwrap();
     let transitions = lines(&child.wait_with_output().unwrap(), "transition");
     let count = |new: &str| transitions.iter().filter(|t| t["new"] == new).count();
-    assert_eq!((count("LISTEN"), count("SYN_SENT")), (5, 5), "{transitions:#?}");
+    let counts = (count("LISTEN"), count("SYN_SENT"), count("CLOSE_WAIT"));
+    assert_eq!(counts, (5, 5, 5), "{transitions:#?}");
 }
 
 fn ended() {
