@@ -12,7 +12,7 @@ pub mod meters;
 mod missed;
 pub mod pass;
 mod pods;
-mod preemption;
+pub mod preemption;
 pub mod privilege;
 pub mod processes;
 pub mod ring;

@@ -6,8 +6,8 @@ use std::fs;
 /// (`kernel/sched/debug.c: sched_dynamic_show`). Root may read it where debugfs is mounted.
 const MODES: &str = "/sys/kernel/debug/sched/preempt";
 
-/// `false` also if nobody knows; what happens then tells.
-pub(super) fn is_known_to_be_on() -> bool {
+/// Whether it is known to do so. `false` also if nobody knows; what happens then tells.
+pub fn is_known_to_be_on() -> bool {
     match fs::read_to_string(MODES) {
         Ok(modes) => preempts(&modes),
         Err(_) => {
