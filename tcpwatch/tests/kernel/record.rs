@@ -266,14 +266,14 @@ fn is_readable(path: &Path) -> u64 {
     info["bytes"].as_u64().unwrap()
 }
 
-/// A file system of half a megabyte; gone with the test.
+/// A file system of some KiB; gone with the test.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new() -> Self {
+    fn new(kib: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
             .arg(dir.path())
             .status();
         assert!(status.unwrap().success());
@@ -288,7 +288,7 @@ impl Drop for SmallDisk {
 }
 
 fn full_disk() {
-    let disk = SmallDisk::new();
+    let disk = SmallDisk::new(512);
     let (filler, path) = (disk.0.path().join("filler"), disk.0.path().join("a.tcpw"));
     fs::write(&filler, vec![1; 400 << 10]).unwrap();
     let watch = recorder(&path, &[]);
@@ -318,7 +318,9 @@ fn full_disk() {
 
 /// A disk that something else fills while a series goes on, and that has room for the series.
 fn full_disk_at_rotation() {
-    let disk = SmallDisk::new();
+    // With room for the series also where a slow machine lets its files grow long.
+    const KIB: usize = 8 << 10;
+    let disk = SmallDisk::new(KIB);
     let (filler, path) = (disk.0.path().join("filler"), disk.0.path().join("a.tcpw"));
     let watch = recorder(&path, &["--rotate-every", "150ms", "--keep", "3"]);
     let files = || {
@@ -332,7 +334,7 @@ fn full_disk_at_rotation() {
             thread::yield_now();
         }
         // As much as there is room for.
-        let _ = fs::write(&filler, vec![1; 512 << 10]);
+        let _ = fs::write(&filler, vec![1; KIB << 10]);
         watch.said("No space left on device");
         let before = files();
         // It tries again and again.
