@@ -17,8 +17,8 @@ use crate::hold::{Held, Leak};
 
 /// Contradictions that are told.
 const MOST_TOLD: usize = 3;
-/// Of millions, on a machine that others share: of two tcpwatch side by side both missed the same two, and counted
-/// none lost. As with a timer in [`crate::load::pair`], no tracer was run for them.
+/// Of millions, on a machine that others share: of two tcpwatch side by side both missed two, and counted none
+/// lost. Which these are is not known; as with a timer in [`crate::load::pair`], no program seems to have been run.
 const MOST_UNSEEN: u64 = 4;
 /// What TCP's own times are exact to.
 const JIFFY_NS: u64 = 10_000_000;
@@ -220,7 +220,7 @@ impl Ledger {
         let unseen = sent.checked_sub(seen + lost).filter(|unseen| *unseen <= MOST_UNSEEN);
         match unseen {
             Some(0) => {}
-            Some(unseen) => eprintln!("{unseen} of {sent} transitions were seen by no tracer"),
+            Some(unseen) => eprintln!("{unseen} of {sent} transitions were neither seen nor counted as lost"),
             None => bail!("{seen} seen + {lost} lost is not {sent} sent"),
         }
         Ok(())
