@@ -220,7 +220,9 @@ impl Ledger {
         let unseen = sent.checked_sub(seen + lost).filter(|unseen| *unseen <= MOST_UNSEEN);
         match unseen {
             Some(0) => {}
-            Some(unseen) => eprintln!("{unseen} of {sent} transitions were neither seen nor counted as lost"),
+            Some(unseen) => {
+                eprintln!("{unseen} of {sent} transitions were neither seen nor counted as lost")
+            }
             None => bail!("{seen} seen + {lost} lost is not {sent} sent"),
         }
         Ok(())
