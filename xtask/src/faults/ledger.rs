@@ -221,7 +221,7 @@ impl Ledger {
         match unseen {
             Some(0) => {}
             Some(unseen) => {
-                eprintln!("{unseen} of {sent} transitions were neither seen nor counted as lost")
+                eprintln!("{unseen} of {sent} transitions were neither seen nor counted as lost");
             }
             None => bail!("{seen} seen + {lost} lost is not {sent} sent"),
         }
