@@ -12,7 +12,7 @@ use tcpwatch::core::{
 };
 
 const HOWS: [How; 5] = [How::Connect, How::Listen, How::Accept, How::Fd, How::Listener];
-const SCOPES: [Scope; 3] = [Scope::Everything, Scope::Lingering, Scope::Watched];
+const SCOPES: [Scope; 4] = [Scope::Everything, Scope::Lingering, Scope::Watched, Scope::Changes];
 /// What a connection usually does.
 const STEPS: [(State, State); 8] = [
     (State::SynRecv, State::Established),
@@ -82,8 +82,9 @@ pub(crate) fn input(choices: &mut Choices<'_>, at: Timestamp) -> Input {
 }
 
 fn rare(choices: &mut Choices<'_>, at: Timestamp) -> Input {
-    match choices.below(5) {
+    match choices.below(6) {
         0 => Input::PassFailed { at },
+        4 => Input::Gone { at, id: SocketId(1 + choices.below(6)) },
         1 => Input::Gap { at, count: choices.below(9) },
         2 => Input::Running { at, pid: choices.process().pid },
         3 => Input::Followed { at, pid: choices.process().pid },

@@ -223,9 +223,8 @@ impl Finding {
         let mut finding = self.clone();
         finding.linger = now.since(self.at - self.linger);
         finding.at_most = self.at_most.map(|most| now.since(self.at - most));
-        if now.since(self.at) > FRESH {
-            finding.evidence.activity = None;
-        }
+        let activity = self.evidence.activity.filter(|_| now.since(self.at) <= FRESH);
+        finding.evidence.activity = activity.map(|activity| activity.as_of(self.at, now));
         finding.at = now;
         finding
     }

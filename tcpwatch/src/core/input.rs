@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{
     detail::TcpDetails,
     process::ProcessFacts,
-    socket::{Holder, Process, Socket},
+    socket::{Holder, Process, Socket, SocketId},
     state::State,
     time::{ClockMark, Nanos, Timestamp},
     waiters::Waiters,
@@ -72,6 +72,20 @@ pub struct Activity {
     pub quiet_since_fin: bool,
 }
 
+impl Activity {
+    /// The same as seen from another moment: what was observed at `observed`, told at `at`.
+    #[must_use]
+    pub fn as_of(self, observed: Timestamp, at: Timestamp) -> Self {
+        let from = |ago: Nanos| at.since(observed - ago);
+        Self {
+            ack_received: from(self.ack_received),
+            data_received: from(self.data_received),
+            data_sent: from(self.data_sent),
+            ..self
+        }
+    }
+}
+
 /// What a pass looked at, and so what it proves not to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -79,6 +93,9 @@ pub enum Scope {
     Everything,
     /// Sockets in the states where they linger, and listeners.
     Lingering,
+    /// The same sockets, but only those that changed since the scan before are observed, and those that
+    /// are gone are named ([`Input::Gone`]). A socket that is not mentioned is still there, unchanged.
+    Changes,
     /// Sockets of the watched processes.
     Watched,
 }
@@ -99,7 +116,15 @@ pub enum Input {
         /// What it covers.
         scope: Scope,
     },
-    /// The pass is complete: what it did not see was not there when it began.
+    /// A scan did not find a socket that an earlier one had observed.
+    Gone {
+        /// When the scan began.
+        at: Timestamp,
+        /// The socket.
+        id: SocketId,
+    },
+    /// The pass is complete: what it did not see was not there when it began, except in a scan of
+    /// [`Scope::Changes`].
     PassEnd {
         /// When it was done.
         at: Timestamp,
@@ -171,6 +196,7 @@ impl Input {
             Self::Observed(observation) => observation.at,
             Self::PassBegin { at, .. }
             | Self::PassEnd { at }
+            | Self::Gone { at, .. }
             | Self::PassFailed { at }
             | Self::Lost { at, .. }
             | Self::Gap { at, .. }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
-    input::{Observation, Transition},
+    input::{Observation, Scope, Transition},
     lingering::{Context, Lingering, Shown},
     listeners::{Known, Listeners},
     socket::{How, Process, Role, Socket, SocketId},
@@ -36,6 +36,8 @@ pub struct LingerTable {
     deadlines: BTreeSet<(Timestamp, SocketId)>,
     due: usize,
     open_by_owner: FxHashMap<Option<Process>, usize>,
+    /// Part of the inputs before this is missing: what was observed earlier may have changed.
+    doubted: Timestamp,
     /// Sockets that found no room.
     pub overflowed: u64,
 }
@@ -51,6 +53,7 @@ impl LingerTable {
             deadlines: BTreeSet::new(),
             due: 0,
             open_by_owner: FxHashMap::default(),
+            doubted: Timestamp::default(),
             overflowed: 0,
         }
     }
@@ -68,6 +71,23 @@ impl LingerTable {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.sockets.is_empty()
+    }
+
+    /// Whether one of them is due and waits for a pass.
+    pub fn is_due(&self, id: SocketId) -> bool {
+        self.sockets.get(&id).is_some_and(|entry| entry.due)
+    }
+
+    /// Notes that a scan did not find a socket any more.
+    pub fn gone(&mut self, id: SocketId) {
+        if let Some(entry) = self.sockets.get_mut(&id) {
+            entry.gone = true;
+        }
+    }
+
+    /// Part of the inputs before `at` is missing.
+    pub fn doubt(&mut self, at: Timestamp) {
+        self.doubted = at;
     }
 
     /// How many are not due, but may have lingered for long enough: their age is not known well
@@ -170,6 +190,7 @@ impl LingerTable {
             due: deadline <= known_since,
             shown: None,
             seen: None,
+            gone: false,
             holders: Vec::new(),
             evidence: Evidence { opener, ..Evidence::default() },
         };
@@ -211,6 +232,7 @@ impl LingerTable {
             entry.holders.clear();
         }
         entry.seen = Some(observation.at);
+        entry.gone = false;
         let (owner, error) = (entry.socket.owner, entry.socket.error);
         entry.socket = observation.socket;
         entry.socket.owner = prefer(owner, observation.socket.owner);
@@ -303,8 +325,14 @@ impl LingerTable {
         let started = context.started;
         for (stamp, id) in self.all_due() {
             let Some(entry) = self.sockets.get(&id) else { continue };
+            let unchanged = context.scope == Scope::Changes && !entry.gone;
             match entry.seen {
                 Some(seen) if seen >= started.max(stamp) => {
+                    self.show(id, stamp, true, Some(context)).map(&mut show);
+                }
+                // After a gap in a recording only a scan of everything can tell.
+                Some(seen) if unchanged && seen < self.doubted => {}
+                Some(_) if unchanged && stamp <= started => {
                     self.show(id, stamp, true, Some(context)).map(&mut show);
                 }
                 seen if stamp <= started && seen.is_none_or(|seen| seen < started) => {
@@ -315,19 +343,21 @@ impl LingerTable {
                 _ => {}
             }
         }
-        self.end_gone(started).into_iter().for_each(show);
+        self.end_gone(context).into_iter().for_each(show);
     }
 
     /// Ends what a pass has not seen, though it is not due yet.
-    fn end_gone(&mut self, started: Timestamp) -> Vec<Finding> {
+    fn end_gone(&mut self, scan: &Context<'_>) -> Vec<Finding> {
         let mut gone: Vec<_> = self
             .sockets
             .iter()
-            .filter(|(_, entry)| entry.is_gone(started))
+            .filter(|(_, entry)| entry.is_gone(scan))
             .map(|(&id, entry)| (id, entry.gone()))
             .collect();
         gone.sort_unstable_by_key(|&(id, _)| id);
-        gone.into_iter().filter_map(|(id, ending)| self.end(id, started, ending, None)).collect()
+        gone.into_iter()
+            .filter_map(|(id, ending)| self.end(id, scan.started, ending, None))
+            .collect()
     }
 
     /// Makes a finding and sets the next deadline.
@@ -425,6 +455,7 @@ impl LingerTable {
         let mut socket = last.copied().unwrap_or(entry.socket);
         socket.owner = entry.socket.owner;
         let same_owner = leave(&mut self.open_by_owner, owner);
+        let evidence = entry.evidence_at(at);
         Some(Finding {
             at,
             status: Status::Ended,
@@ -437,7 +468,7 @@ impl LingerTable {
             socket,
             holders: entry.holders,
             listener: None,
-            evidence: entry.evidence,
+            evidence,
             netns_name: None,
             ending: Some(ending),
             same_owner,

@@ -2,6 +2,7 @@
 
 use super::{
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
+    input::Scope,
     listeners::{Known, Listeners},
     names::Names,
     socket::{Holder, Process, Socket},
@@ -42,6 +43,8 @@ pub(super) struct Lingering {
     pub(super) shown: Option<Shown>,
     /// The last look, and whom its pass saw holding the socket.
     pub(super) seen: Option<Timestamp>,
+    /// A scan did not find it any more.
+    pub(super) gone: bool,
     pub(super) holders: Vec<Holder>,
     pub(super) evidence: Evidence,
 }
@@ -58,6 +61,8 @@ pub struct Context<'a> {
     pub names: &'a Names,
     /// When the pass began.
     pub started: Timestamp,
+    /// What it covered.
+    pub scope: Scope,
 }
 
 impl Lingering {
@@ -99,18 +104,33 @@ impl Lingering {
             socket: self.socket,
             holders: self.holders.clone(),
             listener: None,
-            evidence: self.evidence.clone(),
+            evidence: self.evidence_at(at),
             netns_name: None,
             ending: None,
             same_owner: 1,
         }
     }
 
-    /// Whether a pass that began then proves, by not having seen it, that it is gone. One that is
-    /// connected and was never seen may be where no pass looks, until it is due.
-    pub(super) fn is_gone(&self, started: Timestamp) -> bool {
+    /// The evidence, with ages that count from `at` and not from the moment of the scan.
+    pub(super) fn evidence_at(&self, at: Timestamp) -> Evidence {
+        let activity = self.evidence.activity.zip(self.seen);
+        Evidence {
+            activity: activity.map(|(activity, seen)| activity.as_of(seen, at)),
+            ..self.evidence.clone()
+        }
+    }
+
+    /// Whether a scan proves that it is gone: by not having seen it, or by saying so. One that is
+    /// connected and was never seen may be where no scan looks, until it is due.
+    pub(super) fn is_gone(&self, scan: &Context<'_>) -> bool {
+        let started = scan.started;
         let dead = self.state == State::Close && self.died.is_none_or(|died| died < started);
-        self.known_since < started && self.seen.map_or(dead, |seen| seen < started)
+        let missing = match self.seen {
+            None => dead,
+            Some(_) if scan.scope == Scope::Changes => self.gone,
+            Some(seen) => seen < started,
+        };
+        self.known_since < started && missing
     }
 
     pub(super) fn facts<'a>(&'a self, context: Option<&Context<'_>>) -> Facts<'a> {

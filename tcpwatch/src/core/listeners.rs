@@ -156,6 +156,21 @@ impl Listeners {
         }
     }
 
+    /// Whether a listener is known, and who holds it.
+    pub fn is_held(&self, id: SocketId) -> bool {
+        self.known.get(&id).is_some_and(|known| !known.holders.is_empty())
+    }
+
+    /// Notes that a scan did not find a listener any more.
+    pub fn gone(&mut self, id: SocketId, at: Timestamp) {
+        if let Some(known) = self.known.get_mut(&id)
+            && known.closed.is_none()
+        {
+            known.closed = Some(at);
+            self.closed.push_back((at, id));
+        }
+    }
+
     /// Forgets listeners that closed a while ago: the connections in their queues have closed
     /// after them (`net/ipv4/inet_connection_sock.c`: `inet_csk_listen_stop`).
     pub fn forget_closed(&mut self, now: Timestamp) {

@@ -131,11 +131,16 @@ impl<'a> Pipeline<'a> {
                     self.pass_ended(started, scope)?;
                 }
             }
+            Input::Gone { at, id } => {
+                self.lingering.gone(id);
+                self.listeners.gone(id, at);
+            }
             Input::Lost { at, count } => self.lost(at, count, Place::Ring)?,
             Input::Gap { at, count } => {
                 // What a pass saw is not all, and a process may have ended.
                 self.pass = None;
                 self.listeners.doubt();
+                self.lingering.doubt(self.now);
                 self.lost(at, count, Place::Recording)?;
             }
             Input::Running { pid, .. } => self.listeners.running(pid),
@@ -189,6 +194,11 @@ impl<'a> Pipeline<'a> {
         self.listeners.can_settle(socket)
     }
 
+    /// Whether it is known who holds a listener.
+    pub fn knows_listener(&self, id: SocketId) -> bool {
+        self.listeners.is_held(id)
+    }
+
     /// Processes whose end the source should report.
     pub fn processes(&self) -> impl Iterator<Item = u32> {
         self.listeners.processes()
@@ -211,6 +221,11 @@ impl<'a> Pipeline<'a> {
     /// Sockets that are known to linger: a pass should find them.
     pub fn lingering(&self) -> impl Iterator<Item = SocketId> {
         self.lingering.ids()
+    }
+
+    /// Whether a socket waits for a scan to confirm it.
+    pub fn is_due(&self, id: SocketId) -> bool {
+        self.lingering.is_due(id)
     }
 
     /// The groups of all open findings, what hurts most first.
@@ -385,7 +400,7 @@ impl<'a> Pipeline<'a> {
             self.sink.census(&self.clock, &self.census())?;
         }
         if scope != Scope::Watched {
-            self.confirm(started)?;
+            self.confirm(started, scope)?;
             if self.rules.tell_culprits {
                 for culprit in self.culprits.news(self.now) {
                     self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
@@ -396,13 +411,13 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    fn confirm(&mut self, started: Timestamp) -> io::Result<()> {
+    fn confirm(&mut self, started: Timestamp, scope: Scope) -> io::Result<()> {
         let mut shown = Ok(());
         // Out of `self` for the while, as showing a finding takes the rest of it.
         let mut lingering = std::mem::take(&mut self.lingering);
         let (listeners, names) =
             (std::mem::take(&mut self.listeners), std::mem::take(&mut self.names));
-        let context = Context { listeners: &listeners, names: &names, started };
+        let context = Context { listeners: &listeners, names: &names, started, scope };
         self.culprits.count_ends(lingering.without_role());
         lingering.confirm(&context, |finding| {
             if shown.is_ok() {
@@ -484,7 +499,9 @@ const ALL_STATES: u32 = u32::MAX;
 pub fn scope_states(scope: Scope) -> u32 {
     match scope {
         Scope::Everything => ALL_STATES & !State::TimeWait.bit(),
-        Scope::Lingering => State::CloseWait.bit() | State::Close.bit() | State::Listen.bit(),
+        Scope::Lingering | Scope::Changes => {
+            State::CloseWait.bit() | State::Close.bit() | State::Listen.bit()
+        }
         Scope::Watched => ALL_STATES,
     }
 }

@@ -24,7 +24,7 @@ impl fmt::Display for Process {
 }
 
 /// How an owner is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum How {
     /// It called `connect`.
     Connect,
@@ -52,7 +52,7 @@ impl How {
 }
 
 /// Whose socket it is, and how we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The process.
     pub process: Process,
@@ -61,7 +61,7 @@ pub struct Owner {
 }
 
 /// A process with a file descriptor on the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder {
     /// The process.
     pub process: Process,
@@ -89,7 +89,7 @@ impl Role {
 }
 
 /// The protocol the application chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// `IPPROTO_TCP`.
     Tcp,
@@ -108,7 +108,7 @@ impl Protocol {
 }
 
 /// Counters of `struct tcp_sock`; MPTCP sockets have none of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TcpInfo {
     /// Bytes received in order.
     pub bytes_received: u64,
@@ -125,7 +125,7 @@ pub struct TcpInfo {
 }
 
 /// One look at a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket {
     /// Our id; `None` in a record that has none.
     pub id: Option<SocketId>,

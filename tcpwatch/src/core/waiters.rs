@@ -24,7 +24,7 @@ const NAMES: [(u32, &str); 10] = [
 ];
 
 /// The wait queue of a socket at one look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Waiters {
     /// Epoll registrations of its file.
     pub epoll: u8,

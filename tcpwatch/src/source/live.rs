@@ -3,6 +3,7 @@
 //! The kernel does not wake us for every record; we come ten times a second, or when it says that
 //! the ring is filling. Whatever is at hand then goes through the pipeline in one go.
 
+mod changes;
 mod count;
 mod pace;
 mod pass;
@@ -13,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::{pace::Pace, watched::Watched};
+use self::{changes::Changes, pace::Pace, watched::Watched};
 use super::{
     attached::Attached,
     intake::{Intake, MOST_BATCHES},
@@ -122,6 +123,7 @@ struct Watcher<'a> {
     full: u64,
     marked: Timestamp,
     pace: Pace,
+    changes: Changes,
     /// Looks and transitions pushed so far.
     pushed: usize,
     meter: Option<Arc<Meter>>,
@@ -153,6 +155,7 @@ impl<'a> Watcher<'a> {
             full: 0,
             marked: Timestamp::default(),
             pace: Pace::new(live.gathers_evidence),
+            changes: Changes::default(),
             pushed: 0,
             meter,
             metered: Timestamp::default(),
@@ -336,6 +339,7 @@ impl<'a> Watcher<'a> {
             self.intake.fill();
         }
         let settled = self.pipeline.can_settle(&transition.socket);
+        self.changes.apply(transition);
         self.pipeline.push(Input::Transition(*transition))?;
         if transition.new == State::Listen || !settled {
             self.watch_listening_processes()?;

@@ -13,7 +13,7 @@ use crate::core::{
     comm::{Comm, tame},
     detail::{self, TcpDetails, Timer},
     input::{Activity, Input, Observation, Scope, Transition},
-    socket::{Holder, Process},
+    socket::{Holder, Process, SocketId},
     state::State,
     time::{ClockMark, Nanos, Timestamp},
     waiters::Waiters,
@@ -129,7 +129,7 @@ impl<'a> Decoder<'a> {
             }
             codec::TEXT => self.texts.push(body.rest().to_vec()),
             codec::OBSERVED => return self.observed(body).map(|seen| Some(Input::Observed(seen))),
-            codec::CLOCK..=codec::END => return self.other(tag, body).map(Some),
+            codec::CLOCK..=codec::GONE => return self.other(tag, body).map(Some),
             _ => self.unknown += 1,
         }
         Ok(None)
@@ -154,6 +154,7 @@ impl<'a> Decoder<'a> {
                     0 => Scope::Everything,
                     1 => Scope::Lingering,
                     2 => Scope::Watched,
+                    3 => Scope::Changes,
                     _ => return Err(TraceError::Senseless),
                 };
                 Input::PassBegin { at, scope }
@@ -171,6 +172,7 @@ impl<'a> Decoder<'a> {
                 Input::Namespace { at, inode, name: name.into() }
             }
             codec::END => Input::End { at },
+            codec::GONE => Input::Gone { at, id: SocketId(body.number()?) },
             _ => return Err(TraceError::Senseless),
         })
     }

@@ -214,10 +214,15 @@ impl Encoder {
                     Scope::Everything => 0,
                     Scope::Lingering => 1,
                     Scope::Watched => 2,
+                    Scope::Changes => 3,
                 });
                 codec::PASS_BEGIN
             }
             Input::PassEnd { .. } => codec::PASS_END,
+            Input::Gone { id, .. } => {
+                wire::put(&mut body, id.0);
+                codec::GONE
+            }
             Input::PassFailed { .. } => codec::PASS_FAILED,
             Input::Lost { count, .. } => {
                 wire::put(&mut body, *count);

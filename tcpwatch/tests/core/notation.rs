@@ -5,9 +5,11 @@
 //! 0.0  tcp #2 ESTABLISHED>CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 owner=web[7]/accept unread=1 inode=9
 //! 30.1 pass lingering
 //! 30.1 see #2 CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 holder=web[7]:4 unread=0 inode=9
+//! 30.1 gone #3
 //! 30.2 end
 //! 35   failed
 //! 40   lost 3
+//! 40   gap 3
 //! 41   exit 7
 //! 42   clock
 //! 43   process 7 fds=12 limit=1024 threads=4S:futex_do_wait started=0.5
@@ -114,13 +116,16 @@ pub(crate) fn input(line: &str) -> Input {
                 "everything" => Scope::Everything,
                 "lingering" => Scope::Lingering,
                 "watched" => Scope::Watched,
+                "changes" => Scope::Changes,
                 other => panic!("no scope {other}"),
             };
             Input::PassBegin { at, scope }
         }
+        "gone" => Input::Gone { at, id: id(words[2]) },
         "end" => Input::PassEnd { at },
         "failed" => Input::PassFailed { at },
         "lost" => Input::Lost { at, count: words[2].parse().unwrap() },
+        "gap" => Input::Gap { at, count: words[2].parse().unwrap() },
         "exit" => Input::Exited { at, pid: words[2].parse().unwrap() },
         "clock" => Input::Clock(clock(at)),
         other => panic!("no input {other:?}"),

@@ -208,7 +208,12 @@ fn facts() -> impl Strategy<Value = Input> {
 }
 
 pub(crate) fn input() -> impl Strategy<Value = Input> {
-    let scope = proptest::sample::select(vec![Scope::Everything, Scope::Lingering, Scope::Watched]);
+    let scope = proptest::sample::select(vec![
+        Scope::Everything,
+        Scope::Lingering,
+        Scope::Watched,
+        Scope::Changes,
+    ]);
     let clock = (time(), any::<u64>(), any::<u64>()).prop_map(|(mono, boot, real_ns)| {
         Input::Clock(ClockMark { mono, boot: Timestamp(boot), real_ns })
     });
@@ -225,6 +230,7 @@ pub(crate) fn input() -> impl Strategy<Value = Input> {
         1 => (time(), any::<u32>()).prop_map(|(at, pid)| Input::Exited { at, pid }),
         1 => (time(), any::<u32>()).prop_map(|(at, pid)| Input::Followed { at, pid }),
         1 => (time(), any::<u32>(), "[a-z]{0,9}").prop_map(|(at, inode, name)| Input::Namespace { at, inode, name: name.into() }),
+        1 => (time(), any::<u64>()).prop_map(|(at, id)| Input::Gone { at, id: SocketId(id) }),
         1 => time().prop_map(|at| Input::End { at }),
     ]
 }

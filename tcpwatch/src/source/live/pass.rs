@@ -37,39 +37,74 @@ impl Watcher<'_> {
         used: Nanos,
         pass: io::Result<Pass>,
     ) -> Result<()> {
-        let pass = match pass {
+        let Pass { started, observations, cost } = match pass {
             Ok(pass) => pass,
-            Err(error) => {
-                log::warn!("cannot look at open sockets: {error}");
-                self.push_batch_in_order(&[])?;
-                let at = clock::now();
-                if let Some(monitor) = &mut self.monitor {
-                    monitor.looked(at, at.since(began), false);
-                }
-                self.pace.failed(at);
-                return Ok(self.pipeline.push(Input::PassFailed { at })?);
-            }
+            Err(error) => return self.pass_failed(began, &error),
         };
-        let read = clock::now();
-        self.pipeline.push(Input::PassBegin { at: pass.started, scope })?;
-        self.push_batch_in_order(&pass.observations)?;
+        let (read, found) = (clock::now(), observations.len());
+        let observations = self.begin_pass(scope, started, observations)?;
+        self.push_batch_in_order(&observations)?;
+        self.name_gone()?;
         let asking = self.ask_processes()?;
         let at = clock::now();
         self.pipeline.push(Input::PassEnd { at })?;
         log::debug!(
-            "pass over {scope:?}: {} looks in {:.1} ms, read after {:.1} ms",
-            pass.observations.len(),
-            at.since(pass.started).milliseconds(),
-            read.since(pass.started).milliseconds()
+            "pass over {scope:?}: {found} looks, {} of them news, in {:.1} ms, read after {:.1} ms",
+            observations.len(),
+            at.since(started).milliseconds(),
+            read.since(started).milliseconds()
         );
         if let Some(monitor) = &mut self.monitor {
             monitor.looked(at, at.since(began), true);
         }
         let here = clock::used().0.saturating_sub(used.0);
-        self.pace.passed(at, Nanos(here + pass.cost.0 + asking.0));
-        if pass.observations.len() > MANY_LOOKS {
-            drop(pass);
+        self.pace.passed(at, Nanos(here + cost.0 + asking.0));
+        if found > MANY_LOOKS {
+            drop(observations);
             memory::give_back();
+        }
+        Ok(())
+    }
+
+    fn pass_failed(&mut self, began: Timestamp, error: &io::Error) -> Result<()> {
+        log::warn!("cannot look at open sockets: {error}");
+        self.push_batch_in_order(&[])?;
+        let at = clock::now();
+        if let Some(monitor) = &mut self.monitor {
+            monitor.looked(at, at.since(began), false);
+        }
+        self.pace.failed(at);
+        Ok(self.pipeline.push(Input::PassFailed { at })?)
+    }
+
+    /// Says that a scan begins, and returns the observations that the pipeline needs.
+    fn begin_pass(
+        &mut self,
+        scope: Scope,
+        at: Timestamp,
+        mut observations: Vec<Observation>,
+    ) -> Result<Vec<Observation>> {
+        observations.retain(|seen| self.filter.concerns(seen));
+        let reported = if scope == Scope::Lingering { Scope::Changes } else { scope };
+        self.pipeline.push(Input::PassBegin { at, scope: reported })?;
+        match scope {
+            Scope::Everything => self.changes.replace(&observations),
+            Scope::Watched => {}
+            Scope::Lingering | Scope::Changes => {
+                let pipeline = &self.pipeline;
+                observations = self.changes.select(observations, |seen, id| match seen.state {
+                    State::Listen => !pipeline.knows_listener(id),
+                    _ => pipeline.is_due(id),
+                });
+            }
+        }
+        Ok(observations)
+    }
+
+    fn name_gone(&mut self) -> Result<()> {
+        let at = self.pipeline.now();
+        for id in self.changes.take_gone() {
+            self.pipeline.push(Input::Gone { at, id })?;
         }
         Ok(())
     }
@@ -95,9 +130,7 @@ impl Watcher<'_> {
         self.count_lost()?;
         // Who holds a listener is needed by what came in through it before this look.
         let listens = |seen: &&Observation| seen.state == State::Listen;
-        for listener in
-            observations.iter().filter(listens).filter(|seen| self.filter.concerns(seen))
-        {
+        for listener in observations.iter().filter(listens) {
             self.pipeline.push(Input::Observed(listener.clone()))?;
         }
         let mut transitions = std::mem::take(&mut self.intake.batch);
@@ -105,9 +138,6 @@ impl Watcher<'_> {
         let mut transitions = transitions.into_iter().peekable();
         // Both are in order of time; at the same moment the look was first.
         for seen in observations.iter().filter(|seen| !listens(seen)) {
-            if !self.filter.concerns(seen) {
-                continue;
-            }
             self.pushed += 1;
             if self.pushed.is_multiple_of(PUSHED_AT_ONCE) {
                 self.intake.fill();
