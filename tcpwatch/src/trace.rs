@@ -12,7 +12,8 @@
 //! before them, so a damaged one costs its own inputs and no others: its reader looks for the next
 //! intact header. Each header tells how many transitions the recording had before it, so what is
 //! missing, also for want of space on the disk, is known exactly. A block is written when it has
-//! 256 KiB or when its first input is a second old (a minute, if it holds clock marks only).
+//! 256 KiB, when it has 16 KiB and its first input is a second old, or when that is five seconds old (a minute, if
+//! it holds clock marks only).
 //!
 //! Kinds of blocks: `1` meta ([`meta::Meta`], JSON; the first block, and once more at the end), `2` inputs, `3` index (where the
 //! blocks of inputs are: an accelerator, at the end), `4` end (the file was closed in order; flag 2

@@ -37,9 +37,12 @@ use crate::{
 
 /// A block is full when it has so many bytes,
 const FULL: usize = 256 << 10;
-/// or when its first input is this old,
+/// or when it has at least so many and its first input is this old,
+const WORTHWHILE: usize = 16 << 10;
 const OLD: Nanos = Nanos::SECOND;
-/// which need not be if it holds clock marks only.
+/// or at this age however small it is: small blocks compress badly.
+const OLD_AND_SMALL: Nanos = Nanos(5_000_000_000);
+/// A block that holds clock marks only may be this old.
 const OLD_CLOCKS: Nanos = Nanos(60_000_000_000);
 /// Blocks that may wait for the disk: 16 MB.
 const MOST_WAITING: usize = 64;
@@ -240,7 +243,9 @@ impl Tape for Recorder {
     fn flush(&mut self, now: Timestamp) {
         let old =
             |begun: Option<Timestamp>, age| begun.is_some_and(|begun| now.since(begun) >= age);
-        if old(self.begun_other, OLD) || old(self.begun, OLD_CLOCKS) {
+        let small = self.encoder.len() < WORTHWHILE;
+        let most = if small { OLD_AND_SMALL } else { OLD };
+        if old(self.begun_other, most) || old(self.begun, OLD_CLOCKS) {
             self.seal();
         }
     }

@@ -94,7 +94,8 @@ impl Watcher<'_> {
                 let pipeline = &self.pipeline;
                 observations = self.changes.select(observations, |seen, id| match seen.state {
                     State::Listen => !pipeline.knows_listener(id),
-                    _ => pipeline.is_due(id),
+                    // Details change all the time; a finding shows those of its own moment.
+                    _ => seen.details.is_some() && pipeline.is_due(id),
                 });
             }
         }
