@@ -52,6 +52,9 @@ impl Watcher<'_> {
         };
         let read = clock::now();
         self.pipeline.push(Input::PassBegin { at: pass.started, scope })?;
+        if scope == Scope::Everything {
+            self.name_all_namespaces()?;
+        }
         self.push_batch_in_order(&pass.observations)?;
         let asking = self.ask_processes()?;
         let at = clock::now();
