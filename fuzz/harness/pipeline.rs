@@ -97,6 +97,9 @@ fn check(rules: &Rules, inputs: &[Input]) {
     assert_eq!(summary.lost, checker.lost, "lost");
     if !rules.findings_only {
         assert_eq!(summary.transitions, checker.transitions, "transitions");
+        let all = inputs.iter().filter(|input| matches!(input, Input::Transition(_))).count();
+        let counted = summary.transitions + summary.others + summary.unclaimed;
+        assert_eq!(counted, all as u64, "transitions that are shown, others' or unclaimed");
     }
 }
 

@@ -88,7 +88,11 @@ fn rare(choices: &mut Choices<'_>, at: Timestamp) -> Input {
         1 => Input::Gap { at, count: choices.below(9) },
         2 => Input::Running { at, pid: choices.process().pid },
         3 => Input::Followed { at, pid: choices.process().pid },
-        _ => Input::Namespace { at, inode: 1 + choices.small(2), name: "blue".into() },
+        _ => Input::Namespace {
+            at,
+            inode: 1 + choices.small(2),
+            name: choices.maybe(|_| "blue".into()),
+        },
     }
 }
 

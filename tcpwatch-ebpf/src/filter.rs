@@ -35,7 +35,7 @@ pub fn is_wanted(sk: Ptr, change: &Change, actor: u32) -> bool {
 
 /// Whether a transition is of a socket that the filters let pass. `actor` is 0 if unknown.
 #[inline(always)]
-pub fn concerns(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> bool {
+pub fn concerns(sk: Ptr, change: &Change, known: &mut Remembered, actor: u32) -> bool {
     let filters = setting(Setting::Filters);
     if filters & (filter::V4 | filter::V6) != 0 && !family_passes(sk, filters) {
         return false;
@@ -60,8 +60,8 @@ pub fn concerns(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> boo
     // Whoever holds a socket when it begins to linger is found by a pass, and may have got it from
     // its owner in the meantime.
     filters & filter::PID == 0
-        || change.kind & change::CLOSE_WAIT != 0
         || owner_passes(known, actor)
+        || change.kind & change::CLOSE_WAIT != 0
 }
 
 /// Into and out of `CLOSE_WAIT`, and an end that leaves the fd open: nobody closed the socket,
@@ -96,12 +96,14 @@ fn in_set(word: Option<u64>, port: u16) -> bool {
 }
 
 /// Known owners are matched; uncertain ones (unknown, or inherited from a listener that workers
-/// share) pass and are settled by the agent.
+/// share) pass and are settled by the agent. A socket that was a watched process's once is told of to
+/// its end, whoever has it by then.
 #[inline(always)]
-fn owner_passes(known: &Remembered, actor: u32) -> bool {
-    known.owner_how == how::UNKNOWN
+fn owner_passes(known: &mut Remembered, actor: u32) -> bool {
+    if known.flags & flag::WATCHED == 0 && (is_watched(known.owner_pid) || is_watched(actor)) {
+        known.flags |= flag::WATCHED;
+    }
+    known.flags & flag::WATCHED != 0
+        || known.owner_how == how::UNKNOWN
         || known.owner_how == how::LISTENER
-        || known.flags & flag::WATCHED != 0
-        || is_watched(known.owner_pid)
-        || is_watched(actor)
 }

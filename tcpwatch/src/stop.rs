@@ -1,14 +1,14 @@
 //! When to stop: a signal, the end of the time, or the end of a command that is run.
 //!
-//! Threads of their own wait, so that a run whose output nobody takes can still be ended: it gets
-//! a few seconds to finish, or until a second signal.
+//! Threads of their own wait, so that a run whose output nobody takes can still be ended: it has as
+//! long as it gets on, and a few seconds when it does not; or until a second signal.
 
 use std::{
     process::{self, Command},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{RecvTimeoutError, Sender, channel},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
     time::Duration,
@@ -24,8 +24,10 @@ use tokio::sync::oneshot;
 
 use crate::{exit::say, launch::Launcher};
 
-/// How long a run may take to write what is left after it was told to stop.
+/// How long a run that was told to stop may stand still.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Signals this close to the first are the same as the first.
 const SAME_WISH: Duration = Duration::from_millis(500);
 const COULD_NOT_FINISH: i32 = 2;
@@ -89,19 +91,15 @@ impl Stop {
             thread::sleep(SAME_WISH);
             while rung.try_recv().is_ok() {}
             // Nobody is left who could ring: the run has ended.
-            let mut again = rung.recv_timeout(PATIENCE);
-            if again == Err(RecvTimeoutError::Timeout) && is_over.load(Ordering::Acquire) {
-                // What is still done has a limit of its own.
-                again = rung.recv().map_err(|_| RecvTimeoutError::Disconnected);
-            }
+            let again = wait_while_it_gets_on(&rung, &is_over);
             if again == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
-            say(if is_over.load(Ordering::Acquire) {
-                "tcpwatch: error: told to stop at once; what was not handed on is lost"
+            if is_over.load(Ordering::Acquire) {
+                say("tcpwatch: error: told to stop at once; what was not handed on is lost");
             } else {
-                "tcpwatch: error: nobody takes the output; what was not written is lost"
-            });
+                say(&format!("tcpwatch: error: {}", unwritten()));
+            }
             give_up();
         });
         Self { told, alarm, flag, over }
@@ -187,6 +185,52 @@ fn block(signals: &[Signal]) -> Result<SigSet> {
     let set: SigSet = signals.iter().copied().collect();
     set.thread_block().context("take over signals")?;
     Ok(set)
+}
+
+/// Waits until somebody rings again, or until the run stands still for too long.
+fn wait_while_it_gets_on(
+    rung: &Receiver<()>,
+    is_over: &AtomicBool,
+) -> Result<(), RecvTimeoutError> {
+    let (mut steps, mut left) = (STEPS.load(Ordering::Relaxed), PATIENCE);
+    loop {
+        match rung.recv_timeout(LOOK_EVERY) {
+            Err(RecvTimeoutError::Timeout) => {}
+            rung => return rung,
+        }
+        if is_over.load(Ordering::Acquire) {
+            // What is still done has a limit of its own.
+            return rung.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        }
+        let now = STEPS.load(Ordering::Relaxed);
+        left = if now == steps { left.saturating_sub(LOOK_EVERY) } else { PATIENCE };
+        steps = now;
+        if left.is_zero() {
+            return Err(RecvTimeoutError::Timeout);
+        }
+    }
+}
+
+/// What this process has got done: it stands still when the run does.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+/// Notes that the run gets on: something was taken in, concluded from, or written.
+pub fn got_on() {
+    STEPS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Says what is not written, and why.
+type Unwritten = Box<dyn Fn() -> String + Send>;
+static UNWRITTEN: Mutex<Option<Unwritten>> = Mutex::new(None);
+
+/// Has this asked what is lost if the process is ended before it has finished.
+pub fn ask_what_is_unwritten(ask: impl Fn() -> String + Send + 'static) {
+    *UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(ask));
+}
+
+fn unwritten() -> String {
+    let ask = UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    ask.as_ref().map_or_else(|| "what was not written is lost".to_owned(), |ask| ask())
 }
 
 /// What must be put right even if the process ends without having finished.

@@ -34,6 +34,21 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// A process has ended, and its id may become somebody else's. Without any, all would be watched,
+    /// so the id of nobody takes the place of the last.
+    pub fn forget_process(&mut self, pid: u32) {
+        if self.pids.remove(&pid) && self.pids.is_empty() {
+            self.pids.insert(0);
+        }
+    }
+
+    /// The same for a network namespace.
+    pub fn forget_namespace(&mut self, inode: u32) {
+        if self.netns.remove(&inode) && self.netns.is_empty() {
+            self.netns.insert(0);
+        }
+    }
+
     /// Whether sockets of all processes are shown.
     pub fn watches_all(&self) -> bool {
         self.pids.is_empty() && !self.follow

@@ -164,14 +164,14 @@ pub enum Input {
     },
     /// What a process says of itself, as evidence for the findings of the present pass.
     Process(Arc<ProcessFacts>),
-    /// A network namespace has a name.
+    /// A network namespace has a name, or has lost it.
     Namespace {
         /// When we learnt of it.
         at: Timestamp,
         /// Its inode.
         inode: u32,
-        /// Its name.
-        name: Arc<str>,
+        /// Its name; `None` if it has none any more.
+        name: Option<Arc<str>>,
     },
     /// A process joins those that are watched: a followed one is its parent.
     Followed {

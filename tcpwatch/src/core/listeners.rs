@@ -5,15 +5,16 @@
 //! when it is known to hold the listener; otherwise whoever does is.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::{
+    comm::Comm,
     finding::Listener,
-    input::{Observation, Transition},
+    input::{Observation, Scope, Transition},
     socket::{Holder, How, Owner, Process, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
@@ -21,6 +22,11 @@ use super::{
 };
 
 const KEEP_CLOSED: Nanos = Nanos::SECOND;
+/// A scan is asked for when this many listeners are known, and whenever they have doubled since.
+const SMALLEST_SWEEP: usize = 4_096;
+/// Listeners that are known at most, and processes of listeners: more than a host can have, but not
+/// more than a forged recording.
+const MOST: usize = 1 << 18;
 
 /// What is known of a listener.
 #[derive(Clone, Debug)]
@@ -29,7 +35,7 @@ pub struct Known {
     local: SocketAddr,
     netns: u32,
     /// Who holds it, lowest pid first.
-    holders: Vec<Holder>,
+    holders: BTreeSet<Holder>,
     /// The process that called `listen`, while it lives.
     caller: Option<Process>,
     /// The process that a child names, until it is known to live.
@@ -37,27 +43,41 @@ pub struct Known {
     /// Waiting connections and their limit.
     queue: (u32, u32),
     waiters: Option<Waiters>,
+    /// When it was last heard of.
     looked: Timestamp,
     closed: Option<Timestamp>,
 }
 
 impl Known {
-    fn new(socket: &Socket) -> Self {
+    fn new(socket: &Socket, at: Timestamp) -> Self {
         Self {
             local: socket.local,
             netns: socket.netns,
-            holders: Vec::new(),
+            holders: BTreeSet::new(),
             caller: None,
             claimed: None,
             queue: (0, 0),
             waiters: None,
-            looked: Timestamp(0),
+            looked: at,
             closed: None,
         }
     }
-}
 
-impl Known {
+    /// Its holders that are this process, one for each descriptor.
+    fn held_by(&self, pid: u32) -> impl Iterator<Item = &Holder> {
+        let first = Holder { process: Process { pid, comm: Comm::default() }, fd: 0 };
+        self.holders.range(first..).take_while(move |holder| holder.process.pid == pid)
+    }
+
+    /// Whether this process is known to hold it, or to have called `listen` and to live.
+    fn is_of(&self, pid: u32) -> bool {
+        self.caller.is_some_and(|caller| caller.pid == pid) || self.held_by(pid).next().is_some()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.caller.is_some() || !self.holders.is_empty()
+    }
+
     /// The processes that hold it.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         self.holders.iter().map(|holder| holder.process.pid)
@@ -67,7 +87,7 @@ impl Known {
     pub fn describe(&self) -> Listener {
         Listener {
             local: self.local,
-            holders: self.holders.clone(),
+            holders: self.holders.iter().copied().collect(),
             queue_len: self.queue.0,
             queue_limit: self.queue.1,
             waiters: self.waiters,
@@ -75,59 +95,91 @@ impl Known {
     }
 }
 
-/// The listeners of the host, by id.
+/// The listeners of the host, by id. An entry leaves with its listener: a second after its `CLOSE`,
+/// or after a scan that has not seen it.
 #[derive(Debug, Default)]
 pub struct Listeners {
     known: FxHashMap<SocketId, Known>,
-    /// Where those that a pass saw listen, with their namespace: children from before we looked do
+    /// Where those that a scan saw listen, with their namespace: children from before we looked do
     /// not name them.
-    by_address: FxHashMap<(u32, SocketAddr), Vec<SocketId>>,
+    by_address: FxHashMap<(u32, SocketAddr), BTreeSet<SocketId>>,
+    /// Each process with the listeners that it holds or called, so that no event walks them all.
+    by_process: BTreeSet<(u32, SocketId)>,
+    /// The same of those that children name and of which it is not known that they live.
+    claims: BTreeSet<(u32, SocketId)>,
+    /// Processes that were named since the source asked last, and when each was first.
+    named: BTreeMap<u32, Timestamp>,
+    /// Holders of all listeners.
+    held: usize,
     /// Those that closed a moment ago, in that order.
     closed: VecDeque<(Timestamp, SocketId)>,
+    after_sweep: usize,
+    /// Listeners and holders that found no room.
+    pub overflowed: u64,
 }
 
 impl Listeners {
-    /// The listener of a connection: by id, or by address for one from before we looked.
+    /// The listener of a connection: by id, or by address for one from before we looked, and where
+    /// nobody is known to hold the one that it names (MPTCP keeps its own under the application's).
     pub fn of(&self, socket: &Socket) -> Option<&Known> {
         let by_id = socket.listener.and_then(|id| self.known.get(&id));
-        by_id.or_else(|| {
-            let port = socket.local.port();
-            // The kernel prefers the exact address, then the wildcard of the same family; that of
-            // IPv6 takes in IPv4 where nothing else does.
-            let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-            let any = any.into_iter().filter(|any| socket.local.is_ipv4() || any.is_ipv6());
-            std::iter::once(socket.local.ip()).chain(any).find_map(|ip| {
-                let ids = self.by_address.get(&(socket.netns, SocketAddr::new(ip, port)))?;
-                // Of several (SO_REUSEPORT) it is not known which; one with a queue is likelier.
-                let known = ids.iter().filter_map(|id| self.known.get(id));
-                known.max_by_key(|known| known.queue.0)
-            })
+        let held = by_id.filter(|known| !known.holders.is_empty());
+        held.or_else(|| self.at(socket.netns, socket.local)).or(by_id)
+    }
+
+    /// The listener that takes connections to an address.
+    fn at(&self, netns: u32, local: SocketAddr) -> Option<&Known> {
+        // The kernel prefers the exact address, then the wildcard of the same family; that of
+        // IPv6 takes in IPv4 where nothing else does.
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let any = any.into_iter().filter(|any| local.is_ipv4() || any.is_ipv6());
+        std::iter::once(local.ip()).chain(any).find_map(|ip| {
+            let ids = self.by_address.get(&(netns, SocketAddr::new(ip, local.port())))?;
+            // Of several (SO_REUSEPORT) it is not known which; one with a queue is likelier.
+            let known = ids.iter().filter_map(|id| self.known.get(id));
+            known.max_by_key(|known| known.queue.0)
         })
     }
 
-    /// Processes whose end changes what is known here.
-    pub fn processes(&self) -> impl Iterator<Item = u32> {
-        self.known.values().flat_map(|known| {
-            known
-                .holders
-                .iter()
-                .map(|holder| holder.process.pid)
-                .chain(known.caller.map(|caller| caller.pid))
-                .chain(known.claimed.map(|claimed| claimed.pid))
-        })
+    /// Entries in all tables.
+    pub fn entries(&self) -> usize {
+        let processes = self.by_process.len() + self.claims.len() + self.named.len();
+        self.known.len() + self.by_address.len() + self.closed.len() + self.held + processes
     }
 
-    /// Processes of which it is not known that they live.
-    pub fn claimed(&self) -> impl Iterator<Item = u32> {
-        self.known.values().filter_map(|known| known.claimed.map(|claimed| claimed.pid))
+    /// Whether so many are known that a scan should say which are gone.
+    pub fn wants_sweep(&self) -> bool {
+        let open = self.known.len().saturating_sub(self.closed.len());
+        open > SMALLEST_SWEEP.max(self.after_sweep * 2)
     }
 
-    /// Notes that a process lives.
+    /// Processes that were named since this was last asked, and when: their end changes what is
+    /// known here.
+    pub fn named(&mut self) -> BTreeMap<u32, Timestamp> {
+        std::mem::take(&mut self.named)
+    }
+
+    /// Whether a child names this process, and nobody knows whether it still lives.
+    pub fn is_claimed(&self, pid: u32) -> bool {
+        of_process(&self.claims, pid).next().is_some()
+    }
+
+    /// Notes that a process lives. It is believed to have called `listen` unless somebody else is
+    /// known to listen there.
     pub fn running(&mut self, pid: u32) {
-        for known in self.known.values_mut() {
-            if let Some(claimed) = known.claimed.take_if(|claimed| claimed.pid == pid) {
-                known.caller = Some(claimed);
+        let ids: Vec<_> = of_process(&self.claims, pid).collect();
+        for id in ids {
+            self.claims.remove(&(pid, id));
+            let Some(known) = self.known.get(&id) else { continue };
+            let other = self.at(known.netns, known.local);
+            let refuted = other.is_some_and(|other| other.is_settled() && !other.is_of(pid));
+            let Some(known) = self.known.get_mut(&id) else { continue };
+            let claimed = known.claimed.take();
+            if known.caller.is_none() && !refuted {
+                known.caller = claimed;
+                self.by_process.insert((pid, id));
             }
+            self.drop_name(pid);
         }
     }
 
@@ -135,24 +187,34 @@ impl Listeners {
     /// own under the application's) is taken to be held by the process they name, while that lives.
     pub fn apply(&mut self, transition: &Transition) {
         let Some(id) = transition.socket.id else { return };
-        if let (Some(owner), Some(listener)) = (transition.socket.owner, transition.socket.listener)
+        let (socket, at) = (&transition.socket, transition.at);
+        if let (Some(owner), Some(listener)) = (socket.owner, socket.listener)
             && owner.how == How::Listener
+            && !self.known.contains_key(&listener)
+            && let Some(known) = self.enter(listener, socket, at)
         {
-            self.known.entry(listener).or_insert_with(|| Known {
-                claimed: Some(owner.process),
-                ..Known::new(&transition.socket)
-            });
+            known.claimed = Some(owner.process);
+            self.claims.insert((owner.process.pid, listener));
+            self.named.entry(owner.process.pid).or_insert(at);
         }
         if transition.new == State::Listen && transition.old != State::Listen {
-            let known = Known::new(&transition.socket);
-            self.known
-                .insert(id, Known { caller: transition.actor, looked: transition.at, ..known });
+            // A scan may have seen it before its transition is taken from the ring.
+            let Some(known) = self.enter(id, socket, at) else { return };
+            known.looked = known.looked.max(at);
+            known.closed = None;
+            let before = std::mem::replace(&mut known.caller, transition.actor);
+            if let Some(before) = before {
+                self.unlink(before.pid, id);
+            }
+            if let Some(actor) = transition.actor {
+                self.link(actor.pid, id, at);
+            }
         } else if transition.old == State::Listen
             && transition.new == State::Close
             && let Some(known) = self.known.get_mut(&id)
         {
-            known.closed = Some(transition.at);
-            self.closed.push_back((transition.at, id));
+            known.closed = Some(at);
+            self.closed.push_back((at, id));
         }
     }
 
@@ -178,72 +240,157 @@ impl Listeners {
         {
             // It may listen again.
             if self.known.get(&id).is_some_and(|known| known.closed == Some(at)) {
-                self.known.remove(&id);
+                self.forget(id);
             }
         }
     }
 
-    /// Notes what a pass saw of a listener.
+    /// Notes what a scan saw of a listener.
     pub fn observe(&mut self, observation: &Observation, pass_started: Timestamp) {
         let Some(id) = observation.socket.id.filter(|_| observation.state == State::Listen) else {
             return;
         };
-        let known = self.known.entry(id).or_insert_with(|| Known::new(&observation.socket));
-        let there = self.by_address.entry((known.netns, known.local)).or_default();
-        if !there.contains(&id) {
-            there.push(id);
-        }
-        if known.looked < pass_started {
-            known.holders.clear();
-        }
-        known.looked = observation.at;
+        let (socket, at) = (&observation.socket, observation.at);
+        let Some(known) = self.enter(id, socket, at) else { return };
+        let there = (known.netns, known.local);
+        (known.netns, known.local) = (socket.netns, socket.local);
+        let begins = known.looked < pass_started;
+        let before = if begins { std::mem::take(&mut known.holders) } else { BTreeSet::new() };
+        known.looked = at;
         known.queue = observation.queue;
         known.waiters = observation.waiters.or(known.waiters);
-        if let Some(holder) = observation.holder.filter(|holder| !known.holders.contains(holder)) {
-            known.holders.push(holder);
-            known.holders.sort_unstable_by_key(|holder| (holder.process.pid, holder.fd));
+        if there != (socket.netns, socket.local) {
+            self.leave_address(there, id);
+        }
+        self.by_address.entry((socket.netns, socket.local)).or_default().insert(id);
+        self.held -= before.len();
+        for holder in before {
+            self.unlink(holder.process.pid, id);
+        }
+        let Some(holder) = observation.holder else { return };
+        if self.held >= MOST {
+            self.overflowed += 1;
+        } else if self.known.get_mut(&id).is_some_and(|known| known.holders.insert(holder)) {
+            self.held += 1;
+            self.link(holder.process.pid, id, at);
         }
     }
 
-    /// Forgets a process that has ended, and listeners that nobody else is known to hold: the
-    /// next pass finds them again if somebody does.
+    /// Forgets a process that has ended. Its listeners stay known: whoever gets its id is not the
+    /// one that their children name.
     pub fn exited(&mut self, pid: u32) {
-        self.known.retain(|_, known| {
-            known.holders.retain(|holder| holder.process.pid != pid);
+        let held: Vec<_> = of_process(&self.by_process, pid).collect();
+        for id in held {
+            self.by_process.remove(&(pid, id));
+            let Some(known) = self.known.get_mut(&id) else { continue };
+            let holders: Vec<_> = known.held_by(pid).copied().collect();
+            for holder in &holders {
+                known.holders.remove(holder);
+            }
+            self.held -= holders.len();
             known.caller = known.caller.filter(|caller| caller.pid != pid);
-            known.claimed = known.claimed.filter(|claimed| claimed.pid != pid);
-            known.closed.is_some()
-                || known.claimed.is_some()
-                || known.caller.is_some()
-                || !known.holders.is_empty()
-        });
+        }
+        let claimed: Vec<_> = of_process(&self.claims, pid).collect();
+        for id in claimed {
+            self.claims.remove(&(pid, id));
+            if let Some(known) = self.known.get_mut(&id) {
+                known.claimed = None;
+            }
+        }
+        self.named.remove(&pid);
     }
 
-    /// Of no process it is known any more that it lives; the next pass says who holds what.
+    /// Of no process it is known any more that it lives; the next scan says who holds what.
     pub fn doubt(&mut self) {
-        for known in self.known.values_mut() {
-            known.claimed = known.caller.take().or(known.claimed);
+        self.by_process.clear();
+        self.named.clear();
+        self.held = 0;
+        for (&id, known) in &mut self.known {
             known.holders.clear();
+            if let Some(caller) = known.caller.take() {
+                if let Some(before) = known.claimed.replace(caller) {
+                    self.claims.remove(&(before.pid, id));
+                }
+                self.claims.insert((caller.pid, id));
+            }
         }
     }
 
-    /// Forgets listeners that are gone. One that only its children speak of is found again by the
-    /// next of them.
-    pub fn retain(&mut self, alive: &FxHashSet<SocketId>) {
-        self.known.retain(|id, _| alive.contains(id));
-        self.by_address.retain(|_, ids| {
-            ids.retain(|id| alive.contains(id));
-            !ids.is_empty()
-        });
+    /// A scan of all listeners that began then is complete: what was not heard of since is gone, unless
+    /// the scan mentions only what changed and somebody holds it. One that only its children speak of is
+    /// found again by the next of them.
+    pub fn scanned(&mut self, started: Timestamp, scope: Scope) {
+        let unchanged = |known: &Known| scope == Scope::Changes && !known.holders.is_empty();
+        let gone = |known: &Known| {
+            known.looked < started && known.closed.is_none() && !unchanged(known)
+        };
+        let ids: Vec<_> =
+            self.known.iter().filter(|(_, known)| gone(known)).map(|(&id, _)| id).collect();
+        for id in ids {
+            self.forget(id);
+        }
+        self.after_sweep = self.known.len().saturating_sub(self.closed.len());
     }
 
-    /// Whether an inherited owner can be named as it stands; if not, a pass is needed first.
+    /// The entry of a listener, made if there is none and there is room.
+    fn enter(&mut self, id: SocketId, socket: &Socket, at: Timestamp) -> Option<&mut Known> {
+        if self.known.len() >= MOST && !self.known.contains_key(&id) {
+            self.overflowed += 1;
+            return None;
+        }
+        Some(self.known.entry(id).or_insert_with(|| Known::new(socket, at)))
+    }
+
+    fn forget(&mut self, id: SocketId) {
+        let Some(known) = self.known.remove(&id) else { return };
+        for pid in known.pids().chain(known.caller.map(|caller| caller.pid)) {
+            self.unlink(pid, id);
+        }
+        if let Some(claimed) = known.claimed {
+            self.claims.remove(&(claimed.pid, id));
+            self.drop_name(claimed.pid);
+        }
+        self.held -= known.holders.len();
+        self.leave_address((known.netns, known.local), id);
+    }
+
+    fn leave_address(&mut self, address: (u32, SocketAddr), id: SocketId) {
+        let Some(there) = self.by_address.get_mut(&address) else { return };
+        there.remove(&id);
+        if there.is_empty() {
+            self.by_address.remove(&address);
+        }
+    }
+
+    fn link(&mut self, pid: u32, id: SocketId, at: Timestamp) {
+        if of_process(&self.by_process, pid).next().is_none() {
+            self.named.entry(pid).or_insert(at);
+        }
+        self.by_process.insert((pid, id));
+    }
+
+    /// Takes back what [`Self::link`] noted, unless the process is named otherwise.
+    fn unlink(&mut self, pid: u32, id: SocketId) {
+        if self.known.get(&id).is_some_and(|known| known.is_of(pid)) {
+            return;
+        }
+        self.by_process.remove(&(pid, id));
+        self.drop_name(pid);
+    }
+
+    /// The source need not look after a process that no listener names any more.
+    fn drop_name(&mut self, pid: u32) {
+        if of_process(&self.by_process, pid).next().is_none() && !self.is_claimed(pid) {
+            self.named.remove(&pid);
+        }
+    }
+
+    /// Whether an inherited owner can be named as it stands; if not, a scan is needed first.
     pub fn can_settle(&self, socket: &Socket) -> bool {
         match (socket.owner, socket.listener) {
-            (Some(Owner { how: How::Listener, .. }), Some(id)) => self
-                .known
-                .get(&id)
-                .is_some_and(|known| known.caller.is_some() || !known.holders.is_empty()),
+            (Some(Owner { how: How::Listener, .. }), Some(id)) => {
+                self.known.get(&id).is_some_and(Known::is_settled)
+            }
             _ => true,
         }
     }
@@ -256,12 +403,19 @@ impl Listeners {
             return Some(owner);
         }
         let known = self.known.get(&socket.listener?)?;
-        let pid = owner.process.pid;
-        let is_caller = known.caller.is_some_and(|caller| caller.pid == pid);
-        if is_caller || known.holders.iter().any(|holder| holder.process.pid == pid) {
+        if known.is_of(owner.process.pid) {
             return Some(owner);
         }
         let process = known.holders.first().map(|holder| holder.process).or(known.caller)?;
         Some(Owner { process, how: How::Listener })
     }
+}
+
+/// The listeners of a process.
+fn of_process(
+    index: &BTreeSet<(u32, SocketId)>,
+    pid: u32,
+) -> impl Iterator<Item = SocketId> + use<'_> {
+    let all = (pid, SocketId(0))..=(pid, SocketId(u64::MAX));
+    index.range(all).map(|&(_, id)| id)
 }

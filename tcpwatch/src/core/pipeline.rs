@@ -4,9 +4,12 @@
 //! scheduler did: live and replay of the same inputs write the same bytes. Time never goes
 //! back; records of two CPUs may arrive a few µs out of order, and durations saturate.
 
-use std::io;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+};
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     culprits::{Culprit, Culprits},
@@ -51,6 +54,8 @@ pub struct Pipeline<'a> {
     now: Timestamp,
     started: Option<Timestamp>,
     pass: Option<(Timestamp, Scope)>,
+    /// What the last pass covered.
+    covered: Option<Scope>,
     /// Sockets that the present pass over everything has seen.
     alive: FxHashSet<SocketId>,
     table: SocketTable,
@@ -60,8 +65,9 @@ pub struct Pipeline<'a> {
     names: Names,
     culprits: Culprits,
     /// Watched processes that have ended; what they did last may still come in, and then somebody else
-    /// may get their ids.
-    ended: Vec<(Timestamp, u32)>,
+    /// may get their ids. In order of time, and by id.
+    ended: VecDeque<(Timestamp, u32)>,
+    ended_at: FxHashMap<u32, Timestamp>,
     totals: Summary,
     /// Open findings that were told of, where who is watched may change.
     told: FxHashSet<SocketId>,
@@ -82,13 +88,15 @@ impl<'a> Pipeline<'a> {
             now: Timestamp::default(),
             started: None,
             pass: None,
+            covered: None,
             alive: FxHashSet::default(),
             table: SocketTable::default(),
             listeners: Listeners::default(),
             settler: Settler::default(),
             names: Names::default(),
             culprits: Culprits::default(),
-            ended: Vec::new(),
+            ended: VecDeque::new(),
+            ended_at: FxHashMap::default(),
             told: FxHashSet::default(),
             totals: Summary::default(),
             lost_since_pass: false,
@@ -122,9 +130,12 @@ impl<'a> Pipeline<'a> {
             Input::Transition(transition) => self.transition(transition)?,
             Input::Observed(observation) => self.observed(&observation)?,
             Input::PassBegin { at, scope } => {
-                self.pass = Some((at, scope));
+                (self.pass, self.covered) = (Some((at, scope)), Some(scope));
                 self.lost_in_pass = false;
                 self.alive.clear();
+                if matches!(scope, Scope::Everything | Scope::Lingering) {
+                    self.names.begin_scan();
+                }
             }
             Input::PassEnd { .. } => {
                 if let Some((started, scope)) = self.pass.take() {
@@ -141,6 +152,7 @@ impl<'a> Pipeline<'a> {
                 self.pass = None;
                 self.listeners.doubt();
                 self.lingering.doubt(self.now);
+                self.names.doubt();
                 self.lost(at, count, Place::Recording)?;
             }
             Input::Running { pid, .. } => self.listeners.running(pid),
@@ -148,14 +160,19 @@ impl<'a> Pipeline<'a> {
                 self.listeners.exited(pid);
                 self.names.exited(pid);
                 if self.rules.filter.pids.contains(&pid) {
-                    self.ended.push((at, pid));
+                    self.ended.push_back((at, pid));
+                    self.ended_at.insert(pid, at);
                 }
             }
             Input::Process(facts) => self.names.learn(facts),
-            Input::Namespace { inode, name, .. } => self.names.name(inode, name),
+            Input::Namespace { inode, name, .. } => {
+                if self.names.name(inode, name) {
+                    self.rules.filter.forget_namespace(inode);
+                }
+            }
             Input::Followed { pid, .. } if self.rules.filter.follow => {
                 self.rules.filter.pids.insert(pid);
-                self.ended.retain(|&(_, ended)| ended != pid);
+                self.ended_at.remove(&pid);
             }
             Input::Followed { .. } | Input::End { .. } => {}
             Input::PassFailed { .. } => {
@@ -174,13 +191,16 @@ impl<'a> Pipeline<'a> {
     /// The pass that is needed now, if any.
     pub fn wants_pass(&self) -> Option<Scope> {
         if self.lost_since_pass || self.table.wants_sweep() {
-            Some(Scope::Everything)
-        } else if self.lingering.wants_pass() {
-            Some(Scope::Lingering)
-        } else if self.settler.wants_pass() {
-            Some(Scope::Watched)
-        } else {
-            None
+            return Some(Scope::Everything);
+        }
+        let lingering = self.lingering.wants_pass() || self.listeners.wants_sweep();
+        match (lingering, self.settler.wants_scan()) {
+            (false, false) => None,
+            (true, false) => Some(Scope::Lingering),
+            (false, true) => Some(Scope::Watched),
+            // Neither sees what the other is for, so they take turns.
+            (true, true) if self.covered == Some(Scope::Watched) => Some(Scope::Lingering),
+            (true, true) => Some(Scope::Watched),
         }
     }
 
@@ -199,9 +219,21 @@ impl<'a> Pipeline<'a> {
         self.listeners.is_held(id)
     }
 
-    /// Processes whose end the source should report.
-    pub fn processes(&self) -> impl Iterator<Item = u32> {
-        self.listeners.processes()
+    /// Processes that were named since this was last asked, and when: the source should say whether
+    /// that process lives, and report its end.
+    pub fn named(&mut self) -> BTreeMap<u32, Timestamp> {
+        self.listeners.named()
+    }
+
+    /// Whether a process is said to hold a listener, and it is not known that it lives.
+    pub fn is_claimed(&self, pid: u32) -> bool {
+        self.listeners.is_claimed(pid)
+    }
+
+    /// Entries in the tables of owners: listeners, processes, namespaces, watched sockets.
+    pub fn entries(&self) -> usize {
+        let ended = self.ended.len() + self.ended_at.len();
+        self.listeners.entries() + self.names.entries() + self.settler.entries() + ended
     }
 
     /// Whether only some processes are watched, and this is one of them.
@@ -231,11 +263,6 @@ impl<'a> Pipeline<'a> {
     /// The groups of all open findings, what hurts most first.
     pub fn culprits(&self) -> Vec<Culprit> {
         self.culprits.all(self.now)
-    }
-
-    /// Processes that are said to hold a listener and of which it is not known that they live.
-    pub fn claimed(&self) -> impl Iterator<Item = u32> {
-        self.listeners.claimed()
     }
 
     /// Hands everything on.
@@ -272,8 +299,10 @@ impl<'a> Pipeline<'a> {
         self.totals.undecided = self.lingering.undecided(self.now) as u64;
         self.totals.duration = self.now.since(self.started.unwrap_or(self.now));
         self.totals.now = self.table.now();
-        self.totals.evicted = self.table.evicted + self.lingering.overflowed;
-        self.totals.unclaimed = self.settler.overflowed;
+        self.totals.evicted =
+            self.table.evicted + self.lingering.overflowed + self.listeners.overflowed;
+        self.settler.finish();
+        (self.totals.unclaimed, self.totals.others) = (self.settler.unclaimed, self.settler.others);
         for culprit in self.culprits() {
             self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
         }
@@ -307,15 +336,15 @@ impl<'a> Pipeline<'a> {
         self.lingering.advance(self.now);
         // At every input, not only at clock marks: those are wherever a scheduler put them.
         self.listeners.forget_closed(self.now);
-        let (now, filter) = (self.now, &mut self.rules.filter);
-        self.ended.retain(|&(at, pid)| {
-            let recent = now.since(at) < LAST_WORDS;
-            // Without any, all would be watched.
-            if !recent && (filter.follow || filter.pids.len() > 1) {
-                filter.pids.remove(&pid);
+        let now = self.now;
+        while let Some((at, pid)) = self.ended.pop_front_if(|(at, _)| now.since(*at) >= LAST_WORDS)
+        {
+            // It may have been forked anew.
+            if self.ended_at.get(&pid) == Some(&at) {
+                self.ended_at.remove(&pid);
+                self.rules.filter.forget_process(pid);
             }
-            recent
-        });
+        }
     }
 
     fn transition(&mut self, mut transition: Transition) -> io::Result<()> {
@@ -346,6 +375,7 @@ impl<'a> Pipeline<'a> {
             && let Some(id) = transition.socket.id
         {
             self.table.forget(id);
+            self.settler.forget(id);
         }
         finding.map_or(Ok(()), |finding| self.show(finding))
     }
@@ -365,12 +395,12 @@ impl<'a> Pipeline<'a> {
 
     fn observed(&mut self, observation: &Observation) -> io::Result<()> {
         let pass_started = self.pass.map_or(self.now, |(started, _)| started);
-        self.names.observe(observation);
         let filter = &self.rules.filter;
         let accepted = filter.accepts(&observation.socket, observation.state);
         let scope = self.pass.map(|(_, scope)| scope);
         // A pass for watched processes does not see everyone who holds a listener.
         if scope != Some(Scope::Watched) {
+            self.names.observe(observation);
             self.listeners.observe(observation, pass_started);
         }
         if scope == Some(Scope::Everything) {
@@ -378,8 +408,10 @@ impl<'a> Pipeline<'a> {
         }
         let watched = self.settler.is_watched(filter, &observation.socket)
             || observation.holder.is_some_and(|holder| filter.pids.contains(&holder.process.pid));
-        let ready = self.settler.observe(&self.rules.filter, observation);
-        self.show_transitions(ready)?;
+        if !self.rules.findings_only && !filter.watches_all() {
+            let ready = self.settler.observe(&self.rules.filter, observation, pass_started);
+            self.show_transitions(ready)?;
+        }
         if accepted && watched && !self.rules.findings_only {
             self.table.observe(observation);
         }
@@ -390,16 +422,16 @@ impl<'a> Pipeline<'a> {
     }
 
     fn pass_ended(&mut self, started: Timestamp, scope: Scope) -> io::Result<()> {
-        self.settler.pass_ended(started);
+        self.settler.scanned(started, scope);
         if scope == Scope::Everything {
             let alive = std::mem::take(&mut self.alive);
             self.table.retain(&alive);
-            self.settler.retain(&alive);
-            self.listeners.retain(&alive);
+            self.settler.retain(&alive, started);
             self.lost_since_pass = self.lost_in_pass;
             self.sink.census(&self.clock, &self.census())?;
         }
         if scope != Scope::Watched {
+            self.listeners.scanned(started, scope);
             self.confirm(started, scope)?;
             if self.rules.tell_culprits {
                 for culprit in self.culprits.news(self.now) {

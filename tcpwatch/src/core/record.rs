@@ -111,8 +111,10 @@ pub struct Summary {
     pub uncertain: u64,
     /// Sockets not tracked because the table was full.
     pub evicted: u64,
-    /// Transitions that waited for somebody to claim them and found no room.
+    /// Transitions that are not shown because nobody could tell whether they were a watched process's.
     pub unclaimed: u64,
+    /// Transitions that turned out to be other processes', where only some are watched.
+    pub others: u64,
 }
 
 impl Summary {

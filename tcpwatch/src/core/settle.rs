@@ -2,21 +2,24 @@
 //!
 //! A worker accepts connections that came in through its master's listener, and the kernel does
 //! not say which worker until it closes them. Transitions of such sockets wait here until a
-//! pass, or the process that closes the socket, settles whose it is.
+//! scan, or the process that closes the socket, settles whose it is.
+
+use std::collections::BTreeSet;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     filter::Filter,
-    input::{Observation, Transition},
+    input::{Observation, Scope, Transition},
     socket::{How, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
 };
 
-/// Transitions that may wait in all; beyond it the newest are not kept.
-const MOST_WAITING: usize = 65_536;
-/// How long a transition waits for somebody to claim its socket.
+/// Transitions that may wait in all.
+pub const MOST_WAITING: usize = 65_536;
+/// How long a scan is asked for to find who holds a socket: one may be accepted a while after it was
+/// established. What no scan has found by then waits on, and asks for none any more.
 const PATIENCE: Nanos = Nanos(5_000_000_000);
 
 /// What to do with a transition.
@@ -27,24 +30,52 @@ enum Claim {
     Unsettled,
 }
 
-/// Sorts transitions into watched, strangers' and not yet known.
+/// The transitions of a socket that nobody has claimed yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    transitions: Vec<Transition>,
+    /// When the last of them was.
+    last: Timestamp,
+    /// No scan is asked for any more.
+    rests: bool,
+    /// The scan that saw somebody else hold the socket began then.
+    other: Option<Timestamp>,
+}
+
+/// Sorts transitions into watched, others' and not yet known. Each that is handed in is handed out,
+/// waits, or is counted.
 #[derive(Debug, Default)]
 pub struct Settler {
+    /// Sockets that a watched process has had, until they close.
     watched: FxHashSet<SocketId>,
-    waiting: FxHashMap<SocketId, Vec<Transition>>,
+    waiting: FxHashMap<SocketId, Waiting>,
+    /// Those of the waiting that rest, the longest first.
+    resting: BTreeSet<(Timestamp, SocketId)>,
+    /// Transitions that wait.
     count: usize,
-    /// Transitions that nobody claimed for want of room.
-    pub overflowed: u64,
+    /// When the last scan began that has seen all that the watched processes hold.
+    looked: Timestamp,
+    /// Transitions of which nobody could tell whose they were: they are not shown.
+    pub unclaimed: u64,
+    /// Transitions of other processes' sockets.
+    pub others: u64,
 }
 
 impl Settler {
     /// Takes a transition, where only some processes are watched, and returns what can be shown now,
     /// in order.
     pub fn push(&mut self, filter: &Filter, transition: Transition) -> Vec<Transition> {
-        let Some(id) = transition.socket.id else { return Vec::new() };
+        let over = transition.new == State::Close;
+        let Some(id) = transition.socket.id else {
+            match claim(filter, &transition) {
+                Claim::Watched => return vec![transition],
+                Claim::Stranger => self.others += 1,
+                Claim::Unsettled => self.unclaimed += 1,
+            }
+            return Vec::new();
+        };
         let claim =
             if self.watched.contains(&id) { Claim::Watched } else { claim(filter, &transition) };
-        let over = transition.new == State::Close;
         match claim {
             Claim::Watched => {
                 let mut ready = self.release(id);
@@ -54,34 +85,56 @@ impl Settler {
                 } else {
                     self.watched.insert(id);
                 }
-                ready
+                return ready;
             }
-            Claim::Stranger => {
-                self.release(id);
-                Vec::new()
-            }
+            Claim::Stranger => self.others += self.release(id).len() as u64 + 1,
             Claim::Unsettled if over => {
-                self.release(id);
-                Vec::new()
+                let gone = self.release(id).len() as u64 + 1;
+                // One that never had a file was in nobody's hands.
+                if transition.socket.has_file {
+                    self.unclaimed += gone;
+                } else {
+                    self.others += gone;
+                }
             }
-            Claim::Unsettled if self.count >= MOST_WAITING => {
-                self.overflowed += 1;
-                Vec::new()
-            }
-            Claim::Unsettled => {
-                self.waiting.entry(id).or_default().push(transition);
-                self.count += 1;
-                Vec::new()
-            }
+            Claim::Unsettled => self.wait(id, transition),
         }
+        Vec::new()
+    }
+
+    fn wait(&mut self, id: SocketId, transition: Transition) {
+        if self.count >= MOST_WAITING {
+            // What has rested longest gives way; if nothing rests, the newest finds no room.
+            let Some(&(_, oldest)) = self.resting.first() else {
+                self.unclaimed += 1;
+                return;
+            };
+            self.unclaimed += self.release(oldest).len() as u64;
+        }
+        let waiting = self.waiting.entry(id).or_default();
+        if std::mem::take(&mut waiting.rests) {
+            self.resting.remove(&(waiting.last, id));
+        }
+        waiting.last = waiting.last.max(transition.at);
+        waiting.transitions.push(transition);
+        self.count += 1;
     }
 
     /// Notes who holds a socket and returns what that settles.
-    pub fn observe(&mut self, filter: &Filter, observation: &Observation) -> Vec<Transition> {
+    pub fn observe(
+        &mut self,
+        filter: &Filter,
+        observation: &Observation,
+        scan_started: Timestamp,
+    ) -> Vec<Transition> {
         let (Some(id), Some(holder)) = (observation.socket.id, observation.holder) else {
             return Vec::new();
         };
         if !filter.pids.contains(&holder.process.pid) {
+            // A watched process may hold it, too: the end of the scan decides.
+            if let Some(waiting) = self.waiting.get_mut(&id) {
+                waiting.other = Some(scan_started);
+            }
             return Vec::new();
         }
         if observation.state != State::Close {
@@ -90,25 +143,64 @@ impl Settler {
         self.release(id)
     }
 
-    /// Forgets sockets that are gone.
-    pub fn retain(&mut self, alive: &FxHashSet<SocketId>) {
+    /// A scan is complete. What it saw with others only is theirs. What it did not see waits on: in an
+    /// accept queue, or where this scan does not look; and if it has seen all that the watched
+    /// processes hold, no more scans are asked for in a while.
+    pub fn scanned(&mut self, started: Timestamp, scope: Scope) {
+        let theirs = |waiting: &Waiting| waiting.other == Some(started);
+        let ids = self.waiting.iter().filter(|(_, waiting)| theirs(waiting));
+        let ids: Vec<_> = ids.map(|(&id, _)| id).collect();
+        for id in ids {
+            self.others += self.release(id).len() as u64;
+        }
+        if matches!(scope, Scope::Lingering | Scope::Changes) {
+            return;
+        }
+        self.looked = self.looked.max(started);
+        for (&id, waiting) in &mut self.waiting {
+            if !waiting.rests && waiting.last + PATIENCE <= started {
+                waiting.rests = true;
+                self.resting.insert((waiting.last, id));
+            }
+        }
+    }
+
+    /// Forgets sockets that are gone. How those ended that still waited was not seen.
+    pub fn retain(&mut self, alive: &FxHashSet<SocketId>, started: Timestamp) {
         self.watched.retain(|id| alive.contains(id));
+        let gone = |id: &SocketId, waiting: &Waiting| waiting.last < started && !alive.contains(id);
+        let ids = self.waiting.iter().filter(|(id, waiting)| gone(id, waiting));
+        let ids: Vec<_> = ids.map(|(&id, _)| id).collect();
+        for id in ids {
+            self.forget(id);
+        }
     }
 
-    /// A pass is over: what waited long before it and was not claimed belongs to others.
-    pub fn pass_ended(&mut self, started: Timestamp) {
-        let mut dropped = 0;
-        self.waiting.retain(|_, transitions| {
-            let keep = transitions.last().is_some_and(|last| last.at + PATIENCE > started);
-            dropped += if keep { 0 } else { transitions.len() };
-            keep
-        });
-        self.count -= dropped;
+    /// Forgets a socket that has closed, though that is not shown.
+    pub fn forget(&mut self, id: SocketId) {
+        self.watched.remove(&id);
+        self.unclaimed += self.release(id).len() as u64;
     }
 
-    /// Whether transitions wait for a pass.
-    pub fn wants_pass(&self) -> bool {
-        self.count > 0
+    /// The run is over: what a scan has looked for in vain is others', of the rest nobody can tell.
+    pub fn finish(&mut self) {
+        for (_, waiting) in self.waiting.drain() {
+            let count = waiting.transitions.len() as u64;
+            *(if waiting.last < self.looked { &mut self.others } else { &mut self.unclaimed }) +=
+                count;
+        }
+        self.resting.clear();
+        self.count = 0;
+    }
+
+    /// Whether transitions wait for a scan of what the watched processes hold.
+    pub fn wants_scan(&self) -> bool {
+        self.waiting.len() > self.resting.len()
+    }
+
+    /// Sockets that are known to be watched processes', and those that wait.
+    pub fn entries(&self) -> usize {
+        self.watched.len() + self.waiting.len() + self.count
     }
 
     /// Whether a socket is known to be a watched process's.
@@ -120,9 +212,12 @@ impl Settler {
     }
 
     fn release(&mut self, id: SocketId) -> Vec<Transition> {
-        let ready = self.waiting.remove(&id).unwrap_or_default();
-        self.count -= ready.len();
-        ready
+        let Some(waiting) = self.waiting.remove(&id) else { return Vec::new() };
+        if waiting.rests {
+            self.resting.remove(&(waiting.last, id));
+        }
+        self.count -= waiting.transitions.len();
+        waiting.transitions
     }
 }
 

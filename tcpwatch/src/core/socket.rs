@@ -155,7 +155,7 @@ pub struct Socket {
     pub role: Option<Role>,
     /// A file is (or was until just now) attached.
     pub has_file: bool,
-    /// A watched process was seen holding it.
+    /// A watched process has or had it: it opened it, acted on it or held it, or its listener.
     pub watched: bool,
     /// Counters.
     pub tcp: Option<TcpInfo>,

@@ -6,12 +6,16 @@ use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path,
 
 use procfs::process::{LimitValue, Process, Task};
 
-use super::{clock, pods::Pods, processes::sees_all_pids};
+use super::{
+    clock,
+    pods::Pods,
+    processes::{sees_all_pids, start_time},
+};
 use crate::core::{
     comm::escape,
     container::Container,
     process::{ProcessFacts, Threads},
-    time::{ClockMark, Nanos, Timestamp},
+    time::Nanos,
 };
 
 /// Threads looked at; more are counted only. A look takes about 20 us.
@@ -30,7 +34,7 @@ fn process(pid: u32, kubernetes: &Pods) -> Option<ProcessFacts> {
     Some(ProcessFacts {
         pid,
         at: at.mono,
-        started: stat.as_ref().map(|stat| started(&at, stat.starttime)),
+        started: stat.as_ref().map(|stat| start_time(&at, stat.starttime)),
         cgroup: raw_cgroup.as_deref().map(|path| escape(path.as_bytes())),
         container: raw_cgroup
             .as_deref()
@@ -53,14 +57,6 @@ pub fn processes(pids: &[u32]) -> Vec<ProcessFacts> {
         .take_while(|_| clock::now().since(began) < PATIENCE)
         .filter_map(|&pid| process(pid, &kubernetes))
         .collect()
-}
-
-/// The start is told in ticks of the clock that goes on in suspend.
-fn started(mark: &ClockMark, ticks: u64) -> Timestamp {
-    const NS: u64 = 1_000_000_000;
-    let boot_ns = ticks.saturating_mul(NS / procfs::ticks_per_second().max(1));
-    let slept = mark.boot.since(mark.mono).0;
-    Timestamp(boot_ns.saturating_sub(slept))
 }
 
 /// Open descriptors. Since 6.2 the size of the directory says it (`fs/proc/fd.c`:
@@ -123,7 +119,12 @@ fn wait(task: &Task) -> Option<String> {
     (!text.is_empty() && text != "0").then_some(text)
 }
 
-/// Network namespaces that have a name: the host's, and those of `ip netns` and Docker.
+/// The inode of the first network namespace since Linux 6.18 (`include/uapi/linux/nsfs.h`:
+/// `NET_NS_INIT_INO`). Others begin above it (`fs/proc/generic.c`: `PROC_DYNAMIC_FIRST`).
+const FIRST_NAMESPACE: u32 = 0xefff_fff9;
+
+/// Network namespaces that have a name: the host's, and those of `ip netns` and Docker. One may have
+/// several; the last is the one to show.
 pub fn namespaces() -> Vec<(u32, Arc<str>)> {
     let inode = |path: &Path| u32::try_from(fs::metadata(path).ok()?.ino()).ok();
     let mut named = Vec::new();
@@ -135,10 +136,27 @@ pub fn namespaces() -> Vec<(u32, Arc<str>)> {
             }
         }
     }
-    if sees_all_pids()
-        && let Some(inode) = inode(Path::new("/proc/1/ns/net"))
-    {
-        named.push((inode, Arc::from("host")));
-    }
+    // Without CAP_SYS_PTRACE the link of another user's process cannot be followed.
+    let of_init = sees_all_pids().then(|| inode(Path::new("/proc/1/ns/net"))).flatten();
+    named.push((of_init.unwrap_or(FIRST_NAMESPACE), Arc::from("host")));
     named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Namespaces that are not the first get inodes from this on (`fs/proc/generic.c`).
+    const PROC_DYNAMIC_FIRST: u64 = 0xf000_0000;
+
+    #[test]
+    fn the_first_namespace_has_a_number_of_its_own() {
+        let Ok(of_init) = fs::metadata("/proc/1/ns/net").map(|file| file.ino()) else { return };
+        // Before Linux 6.18 it has one like any other.
+        assert!(
+            of_init == u64::from(FIRST_NAMESPACE) || of_init >= PROC_DYNAMIC_FIRST,
+            "{of_init}"
+        );
+        assert!(namespaces().iter().any(|(_, name)| &**name == "host"));
+    }
 }

@@ -99,7 +99,8 @@ impl Kernel {
         let (mut ebpf, btf, layout) = load(plan, false)?;
         let logger = aya_log::EbpfLogger::init(&mut ebpf).ok();
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
-        let passes = prepare_passes(&mut ebpf, &types, &layout)?;
+        let mut passes = prepare_passes(&mut ebpf, &types, &layout)?;
+        passes.only.clone_from(&plan.filter.netns);
         let accept = if plan.exact_accept {
             attach_accept(&mut ebpf, &types, &btf)
         } else {
@@ -220,6 +221,7 @@ pub fn look(plan: &Plan) -> Result<Passes> {
     let types = types.context("read the kernel's BTF")?;
     let mut passes = only_holders(&mut ebpf, &types)?;
     passes.look_only = true;
+    passes.only.clone_from(&plan.filter.netns);
     passes.later = Some(Later { ebpf, types, layout });
     Ok(passes)
 }
@@ -386,6 +388,7 @@ fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         stays: false,
         entered: 0,
         number: 0,
+        only: BTreeSet::new(),
         look_only: false,
         later: None,
     })

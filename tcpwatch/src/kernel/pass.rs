@@ -1,6 +1,7 @@
 //! Iterator passes: one look at every socket of the host.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read as _},
     os::{
@@ -42,6 +43,8 @@ pub struct Passes {
     pub(super) entered: usize,
     /// Number of the last pass.
     pub(super) number: u32,
+    /// The only namespaces that anybody wants to see; none if all. Others are not entered.
+    pub(super) only: BTreeSet<u32>,
     /// Nothing is remembered from one pass to the next.
     pub(super) look_only: bool,
     /// What loads the iterators over sockets without an fd, once a pass finds that it needs them.
@@ -171,7 +174,7 @@ impl Passes {
                 read(tcp, &mut *take)?;
                 continue;
             }
-            if self.stays {
+            if self.stays || !self.only.is_empty() && !self.only.contains(&netns) {
                 continue;
             }
             match read_in(tcp, pid) {

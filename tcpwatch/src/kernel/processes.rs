@@ -1,6 +1,11 @@
 //! Processes: whether they live, and word when they end.
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd, process::Command};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    os::fd::OwnedFd,
+    process::Command,
+};
 
 use nix::sys::signal::SigSet;
 use rustix::{
@@ -9,7 +14,8 @@ use rustix::{
     process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit},
 };
 
-use super::sys;
+use super::{clock, sys};
+use crate::core::time::{ClockMark, Timestamp};
 
 /// Why a pid cannot be watched.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -93,6 +99,21 @@ fn has_ended(fd: &OwnedFd) -> bool {
     poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
 }
 
+/// When a process was forked, if `/proc` says it.
+fn started(pid: u32) -> Option<Timestamp> {
+    let mark = clock::mark();
+    let process = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?;
+    Some(start_time(&mark, process.stat().ok()?.starttime))
+}
+
+/// The start is told in ticks of the clock that goes on in suspend.
+pub(super) fn start_time(mark: &ClockMark, ticks: u64) -> Timestamp {
+    const NS: u64 = 1_000_000_000;
+    let boot_ns = ticks.saturating_mul(NS / procfs::ticks_per_second().max(1));
+    let slept = mark.boot.since(mark.mono).0;
+    Timestamp(boot_ns.saturating_sub(slept))
+}
+
 /// Has a command begin with nothing blocked of what is blocked here.
 pub fn unblock_in(command: &mut Command, blocked: SigSet) {
     sys::unblock_in(command, blocked);
@@ -105,30 +126,48 @@ pub fn allow_many_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// Descriptors of processes, which become readable when the process ends.
+/// Descriptors of processes, which become readable when the process ends. An entry leaves with its
+/// process.
 #[derive(Default)]
 pub struct Watch {
     alive: HashMap<u32, OwnedFd>,
+    /// Those for which there was no descriptor left; they are asked for again each time.
+    without: BTreeSet<u32>,
 }
 
 impl Watch {
-    /// Watches a process. False if it has ended already.
-    pub fn add(&mut self, pid: u32) -> bool {
-        if self.alive.contains_key(&pid) || !sees_all_pids() {
+    /// Watches the process that had this id at that time. False if it has ended already: whoever has
+    /// its id now may be somebody else.
+    pub fn add(&mut self, pid: u32, named: Timestamp) -> bool {
+        if self.alive.contains_key(&pid) || self.without.contains(&pid) || !sees_all_pids() {
             return true;
         }
+        let lives = self.open(pid);
+        // Its descriptor is open: whose start this is does not change any more.
+        let is_other = lives && started(pid).is_some_and(|started| started > named);
+        if is_other {
+            self.alive.remove(&pid);
+            self.without.remove(&pid);
+        }
+        lives && !is_other
+    }
+
+    /// Opens a descriptor, unless there is none left. False if the process has ended.
+    fn open(&mut self, pid: u32) -> bool {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
             Some(Ok(fd)) => {
-                let alive = !has_ended(&fd);
-                if alive {
+                let lives = !has_ended(&fd);
+                if lives {
                     self.alive.insert(pid, fd);
                 }
-                alive
+                lives
             }
-            // Out of descriptors is not the end of the process.
             Some(Err(Errno::SRCH)) | None => false,
-            Some(Err(_)) => true,
+            Some(Err(_)) => {
+                self.without.insert(pid);
+                true
+            }
         }
     }
 
@@ -144,27 +183,50 @@ impl Watch {
 
     /// Those that have ended since the last call.
     pub fn ended(&mut self) -> Vec<u32> {
+        let mut ended: Vec<u32> = std::mem::take(&mut self.without).into_iter().collect();
+        ended.retain(|&pid| !self.open(pid));
         if self.alive.is_empty() {
-            return Vec::new();
+            return ended;
         }
         let pids: Vec<u32> = self.alive.keys().copied().collect();
         let mut fds: Vec<_> =
             self.alive.values().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         if poll(&mut fds, Some(&at_once)).is_err() {
-            return Vec::new();
+            return ended;
         }
-        let mut ended: Vec<u32> = pids
-            .into_iter()
-            .zip(&fds)
-            .filter(|(_, fd)| !fd.revents().is_empty())
-            .map(|(pid, _)| pid)
-            .collect();
+        let ready = pids.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        ended.extend(ready.map(|(pid, _)| pid));
         drop(fds);
         ended.sort_unstable();
         for pid in &ended {
             self.alive.remove(pid);
         }
         ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its id was named before it was forked: that was another process.
+    #[test]
+    fn who_is_younger_than_the_word_of_it_is_somebody_else() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut watch = Watch::default();
+        let forked = started(child.id()).unwrap();
+        assert!(forked <= clock::now());
+        if sees_all_pids() {
+            assert!(!watch.add(child.id(), Timestamp(forked.0 - 1)));
+            assert!(watch.is_empty());
+        }
+        assert!(watch.add(child.id(), clock::now()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if sees_all_pids() {
+            assert!(!Watch::default().add(child.id(), clock::now()));
+            assert_eq!(watch.ended(), [child.id()]);
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! longer; only when that is used up, too, the run waits.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io::{self, BufWriter, Write},
     mem,
@@ -13,9 +14,13 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::core::{
-    record::{Lost, Place, Record, Sink, Summary},
-    time::{ClockMark, Timestamp},
+use crate::{
+    core::{
+        advice::count,
+        record::{Lost, Place, Record, Sink, Summary},
+        time::{ClockMark, Timestamp},
+    },
+    stop,
 };
 
 /// Bytes that wait before transitions are left out: what a ring of the usual size becomes as JSON is
@@ -42,6 +47,14 @@ impl Outlet {
     /// Writes to `file` what the sink that `make` returns writes.
     pub fn new(file: File, make: impl FnOnce(BufWriter<Inlet>) -> Box<dyn Sink>) -> Self {
         let queue = Arc::new(Queue::default());
+        let (waiting, is_file) =
+            (Arc::downgrade(&queue), file.metadata().is_ok_and(|it| it.is_file()));
+        stop::ask_what_is_unwritten(move || {
+            let lines = waiting.upgrade().map_or(0, |queue| queue.lock().lines());
+            let why =
+                if is_file { "the output cannot be written" } else { "nobody takes the output" };
+            format!("{why}; {} of it are lost", count(lines, "line"))
+        });
         let (taken, inlet) = (Arc::clone(&queue), Inlet(Arc::clone(&queue)));
         let writer = thread::spawn(move || taken.write_to(file));
         let sink = make(BufWriter::with_capacity(BUFFER, inlet));
@@ -117,7 +130,11 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<u8>,
+    waiting: VecDeque<Arc<[u8]>>,
+    /// Bytes that wait.
+    bytes: usize,
+    /// What is being written.
+    in_hand: Option<Arc<[u8]>>,
     /// Nothing more comes.
     over: bool,
     /// Nothing more can be written, and why, until somebody has asked.
@@ -131,15 +148,16 @@ impl Queue {
     }
 
     fn is_full(&self) -> bool {
-        self.lock().waiting.len() >= ROOM
+        self.lock().bytes >= ROOM
     }
 
     fn put(&self, bytes: &[u8]) -> io::Result<()> {
-        let full = |state: &mut State| state.waiting.len() >= MOST && !state.failed;
+        let full = |state: &mut State| state.bytes >= MOST && !state.failed;
         let waited = self.changed.wait_while(self.lock(), full);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         state.check()?;
-        state.waiting.extend_from_slice(bytes);
+        state.waiting.push_back(bytes.into());
+        state.bytes += bytes.len();
         self.changed.notify_all();
         Ok(())
     }
@@ -155,31 +173,35 @@ impl Queue {
 
     /// Writes what comes, until nothing more does.
     fn write_to(&self, mut file: File) {
-        let mut taken = Vec::new();
         loop {
             let nothing = |state: &mut State| state.waiting.is_empty() && !state.over;
             let waited = self.changed.wait_while(self.lock(), nothing);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.waiting.is_empty() {
-                return;
-            }
-            mem::swap(&mut state.waiting, &mut taken);
+            let Some(taken) = state.waiting.pop_front() else { return };
+            state.bytes -= taken.len();
+            state.in_hand = Some(Arc::clone(&taken));
             drop(state);
             self.changed.notify_all();
-            if let Err(error) = file.write_all(&taken) {
-                let mut state = self.lock();
+            let written = file.write_all(&taken);
+            stop::got_on();
+            let mut state = self.lock();
+            state.in_hand = None;
+            if let Err(error) = written {
                 (state.failed, state.error) = (true, Some(error));
                 self.changed.notify_all();
                 return;
             }
-            taken.clear();
-            // What a pause has made large is given back.
-            taken.shrink_to(BUFFER);
         }
     }
 }
 
 impl State {
+    /// Lines that wait, with those that are being written.
+    fn lines(&self) -> u64 {
+        let all = self.waiting.iter().chain(&self.in_hand);
+        all.map(|bytes| bytes.split(|&byte| byte == b'\n').count() as u64 - 1).sum()
+    }
+
     /// The error, once; after it, that there was one.
     fn check(&mut self) -> io::Result<()> {
         match self.error.take() {

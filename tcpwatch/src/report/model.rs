@@ -100,7 +100,7 @@ pub struct Totals {
     pub uncertain: u64,
     /// Sockets whose state could not be tracked because there were too many.
     pub evicted: u64,
-    /// Transitions that waited for somebody to claim them and found no room.
+    /// Transitions that are not shown because nobody could tell whether they were a watched process's.
     pub unclaimed: u64,
     /// Sockets in `CLOSE_WAIT` that the report could not follow because there were too many: their
     /// groups show too few in `close_wait_now`.

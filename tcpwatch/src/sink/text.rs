@@ -352,7 +352,11 @@ pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
         writeln!(out, "  {} transitions were not shown, as nobody read the output", s.unshown)?;
     }
     if s.unclaimed > 0 {
-        writeln!(out, "  {} transitions could not wait for their owner to be found", s.unclaimed)?;
+        writeln!(
+            out,
+            "  {} not shown: nobody could tell whether a watched process had the socket",
+            advice::count(s.unclaimed, "transition")
+        )?;
     }
     if s.evicted > 0 {
         writeln!(out, "  {} sockets were not tracked: the table was full", s.evicted)?;

@@ -21,6 +21,7 @@ use crate::{
     },
     decode,
     kernel::{clock, facts, pass::Passes, ring::Ring},
+    stop,
 };
 
 /// Records taken from the ring before the pipeline gets them.
@@ -29,6 +30,8 @@ const BATCH: usize = 16_384;
 const MOST_WAITING: usize = 1 << 18;
 /// Batches in one round.
 pub(super) const MOST_BATCHES: usize = 64;
+/// A scan that has seen so many more gets on.
+const SEEN_AT_ONCE: usize = 1024;
 /// How often the ring is drained while another thread works.
 const DRAIN_EVERY: Duration = Duration::from_millis(5);
 
@@ -95,7 +98,12 @@ impl Intake {
             },
             move || {
                 let mut observations = Vec::with_capacity(most);
-                let take = |seen| observations.push(seen);
+                let take = |seen| {
+                    observations.push(seen);
+                    if observations.len().is_multiple_of(SEEN_AT_ONCE) {
+                        stop::got_on();
+                    }
+                };
                 passes.run_for(scope, expected, take).map(|()| observations)
             },
         );

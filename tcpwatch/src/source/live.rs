@@ -5,6 +5,7 @@
 
 mod changes;
 mod count;
+mod namespaces;
 mod pace;
 mod pass;
 mod watched;
@@ -14,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::{changes::Changes, pace::Pace, watched::Watched};
+use self::{changes::Changes, namespaces::Namespaces, pace::Pace, watched::Watched};
 use super::{
     attached::Attached,
     intake::{Intake, MOST_BATCHES},
@@ -32,12 +33,12 @@ use crate::{
         time::{ClockMark, Nanos, Timestamp},
     },
     kernel::{
-        clock, facts,
+        clock,
         load::{Kernel, Lost, Plan},
         memory,
     },
     output,
-    stop::Stop,
+    stop::{self, Stop},
 };
 
 /// How often the ring is drained.
@@ -114,6 +115,7 @@ struct Watcher<'a> {
     kernel: Kernel,
     intake: Intake,
     watched: Watched,
+    namespaces: Namespaces,
     /// Watched processes that have ended, of which what is at hand may still tell.
     ended: Vec<u32>,
     ends_with_reader: bool,
@@ -148,6 +150,7 @@ impl<'a> Watcher<'a> {
             kernel,
             intake,
             watched: Watched::new(&live.plan.filter),
+            namespaces: Namespaces::default(),
             ended: Vec::new(),
             ends_with_reader: live.ends_with_reader,
             tick: if live.plan.tally && live.plan.findings_only { TICK_OF_NUMBERS } else { TICK },
@@ -168,21 +171,12 @@ impl<'a> Watcher<'a> {
             watcher.pipeline.record_to(tape);
         }
         watcher.mark_clock(began)?;
-        watcher.name_namespaces()?;
         watcher.watched.begin();
         watcher.take_in(Scope::Everything, began.mono, clock::used(), first)?;
         watcher.watch_listening_processes()?;
         watcher.pipeline.flush()?;
         memory::give_back();
         Ok(watcher)
-    }
-
-    fn name_namespaces(&mut self) -> Result<()> {
-        let at = self.pipeline.now();
-        for (inode, name) in facts::namespaces() {
-            self.pipeline.push(Input::Namespace { at, inode, name })?;
-        }
-        Ok(())
     }
 
     async fn watch(&mut self, stop: &mut Stop) -> Result<()> {
@@ -215,6 +209,7 @@ impl<'a> Watcher<'a> {
             self.marked = mark.mono;
             self.pipeline.push(Input::Clock(mark))?;
         }
+        self.check_namespaces(mark.mono)?;
         self.read_meter(mark.mono);
         if let Some(scope) = self.wanted_pass(mark.mono) {
             self.pass(scope)?;
@@ -257,7 +252,6 @@ impl<'a> Watcher<'a> {
                 let mark = clock::mark();
                 tape.begin_file(&mark);
                 self.pipeline.push(Input::Clock(mark))?;
-                self.name_namespaces()?;
                 let at = self.pipeline.now();
                 for pid in self.watched.followed() {
                     self.pipeline.push(Input::Followed { at, pid })?;
@@ -272,14 +266,17 @@ impl<'a> Watcher<'a> {
     fn drain(&mut self) -> Result<()> {
         for _ in 0..MOST_BATCHES {
             let empty = self.intake.fill();
+            stop::got_on();
             self.follow()?;
             self.count_lost()?;
             self.push_batch()?;
             if empty && self.intake.batch.is_empty() {
-                return self.tell_ended();
+                self.tell_ended()?;
+                break;
             }
         }
-        Ok(())
+        // Whoever the last scan has named, too.
+        self.watch_listening_processes()
     }
 
     /// Before the transitions at hand: a process that is gone owns none of them any more. But what watched
@@ -320,11 +317,13 @@ impl<'a> Watcher<'a> {
         while let Some(transition) = batch.next() {
             let settled = self.pipeline.can_settle(&transition.socket);
             if !settled && !self.pace.rests(clock::now()) {
-                // A look says who holds the listener. What is left of the batch goes through the
-                // pipeline with it, in order of time.
+                // A scan says who holds the listener. What is left of the batch goes through the
+                // pipeline with it, in order of time. A scan that waits for its turn is made with it.
                 let newer = std::mem::take(&mut self.intake.batch);
                 self.intake.batch = std::iter::once(transition).chain(batch).chain(newer).collect();
-                self.pass(Scope::Lingering)?;
+                let wanted = self.pipeline.wants_pass();
+                let alone = matches!(wanted, None | Some(Scope::Lingering));
+                self.pass(if alone { Scope::Lingering } else { Scope::Everything })?;
                 return self.watch_listening_processes();
             }
             self.push_transition(&transition)?;
@@ -337,6 +336,7 @@ impl<'a> Watcher<'a> {
         self.pushed += 1;
         if self.pushed.is_multiple_of(PUSHED_AT_ONCE) {
             self.intake.fill();
+            stop::got_on();
         }
         let settled = self.pipeline.can_settle(&transition.socket);
         self.changes.apply(transition);
@@ -347,18 +347,15 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// Asks to be told when a process ends whose listener others inherit from.
+    /// Asks to be told when a process ends whose listener others inherit from. One that has the id by
+    /// now, but not then, is somebody else.
     fn watch_listening_processes(&mut self) -> Result<()> {
-        let at = self.pipeline.now();
-        let pids: Vec<u32> = self.pipeline.processes().collect();
-        for pid in pids {
-            if !self.watched.add(pid) {
+        for (pid, named) in self.pipeline.named() {
+            if !self.watched.add(pid, named) {
                 self.has_ended(pid)?;
+            } else if self.pipeline.is_claimed(pid) {
+                self.pipeline.push(Input::Running { at: self.pipeline.now(), pid })?;
             }
-        }
-        let claimed: Vec<u32> = self.pipeline.claimed().collect();
-        for pid in claimed {
-            self.pipeline.push(Input::Running { at, pid })?;
         }
         Ok(())
     }

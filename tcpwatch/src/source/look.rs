@@ -185,7 +185,7 @@ fn look(
     look.pipeline.push(Input::Clock(clock::mark()))?;
     for (inode, name) in facts::namespaces() {
         let at = look.pipeline.now();
-        look.pipeline.push(Input::Namespace { at, inode, name })?;
+        look.pipeline.push(Input::Namespace { at, inode, name: Some(name) })?;
     }
     let again = look.pass()?;
     look.shed(again || watch.is_some())?;

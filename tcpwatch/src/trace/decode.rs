@@ -169,7 +169,7 @@ impl<'a> Decoder<'a> {
             codec::NAMESPACE => {
                 let inode = number(&mut body)?;
                 let name = tame(&String::from_utf8_lossy(body.bytes()?));
-                Input::Namespace { at, inode, name: name.into() }
+                Input::Namespace { at, inode, name: (!name.is_empty()).then(|| name.into()) }
             }
             codec::END => Input::End { at },
             codec::GONE => Input::Gone { at, id: SocketId(body.number()?) },

@@ -248,7 +248,7 @@ impl Encoder {
             }
             Input::Namespace { inode, name, .. } => {
                 wire::put(&mut body, (*inode).into());
-                wire::put_bytes(&mut body, name.as_bytes());
+                wire::put_bytes(&mut body, name.as_deref().unwrap_or_default().as_bytes());
                 codec::NAMESPACE
             }
             Input::End { .. } => codec::END,

@@ -327,6 +327,7 @@ impl Files {
             match jobs.recv_timeout(PATIENCE) {
                 Ok(Job::Block(sealed)) => {
                     self.write(&sealed);
+                    crate::stop::got_on();
                     let _ = spares.try_send(sealed.payload);
                 }
                 Ok(Job::NewFile(meta, before)) => {

@@ -9,6 +9,7 @@ mod invariants;
 mod losses;
 mod notation;
 mod outlet;
+mod owners;
 mod properties;
 mod report;
 mod scenarios;

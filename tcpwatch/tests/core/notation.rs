@@ -14,6 +14,10 @@
 //! 42   clock
 //! 43   process 7 fds=12 limit=1024 threads=4S:futex_do_wait started=0.5
 //! 44   follow 8
+//! 45   running 7
+//! 46   gap 2
+//! 48   tcp - CLOSE>SYN_SENT 127.0.0.1:80 10.0.0.9:5000  (without storage it has no id)
+//! 47   name 1 blue         (network namespace 1; without a name it has none any more)
 //! ```
 
 use std::{fmt::Debug, str::FromStr, sync::Arc, time::Duration};
@@ -126,6 +130,11 @@ pub(crate) fn input(line: &str) -> Input {
         "failed" => Input::PassFailed { at },
         "lost" => Input::Lost { at, count: words[2].parse().unwrap() },
         "gap" => Input::Gap { at, count: words[2].parse().unwrap() },
+        "running" => Input::Running { at, pid: words[2].parse().unwrap() },
+        "name" => {
+            let name = words.get(3).map(|&name| Arc::from(name));
+            Input::Namespace { at, inode: words[2].parse().unwrap(), name }
+        }
         "exit" => Input::Exited { at, pid: words[2].parse().unwrap() },
         "clock" => Input::Clock(clock(at)),
         other => panic!("no input {other:?}"),
@@ -192,7 +201,7 @@ fn socket(name: &str, words: &[&str]) -> Socket {
     let addrs: Vec<_> = words.iter().filter_map(|word| word.parse().ok()).collect();
     let inode = number("inode");
     Socket {
-        id: Some(id(name)),
+        id: (name != "-").then(|| id(name)),
         cookie: None,
         listener: value(words, "listener").map(id),
         born: value(words, "born").map(time),

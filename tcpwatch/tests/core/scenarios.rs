@@ -49,14 +49,20 @@ impl Sink for Lines {
             Record::Lost(lost) => {
                 format!("{} lost {} of {}", seconds(lost.at), lost.count, lost.total)
             }
-            Record::Summary(s) => format!(
-                "summary: {} transitions, {} sockets, {} findings, {} ended, {} lost",
-                s.transitions,
-                s.sockets,
-                s.findings(),
-                s.ended,
-                s.lost
-            ),
+            Record::Summary(s) => {
+                let unclaimed = match s.unclaimed {
+                    0 => String::new(),
+                    count => format!(", {count} unclaimed"),
+                };
+                format!(
+                    "summary: {} transitions, {} sockets, {} findings, {} ended, {} lost{unclaimed}",
+                    s.transitions,
+                    s.sockets,
+                    s.findings(),
+                    s.ended,
+                    s.lost
+                )
+            }
         };
         let _ = writeln!(self.0, "{line}");
         Ok(())

@@ -229,7 +229,7 @@ pub(crate) fn input() -> impl Strategy<Value = Input> {
         1 => (time(), any::<u32>()).prop_map(|(at, pid)| Input::Running { at, pid }),
         1 => (time(), any::<u32>()).prop_map(|(at, pid)| Input::Exited { at, pid }),
         1 => (time(), any::<u32>()).prop_map(|(at, pid)| Input::Followed { at, pid }),
-        1 => (time(), any::<u32>(), "[a-z]{0,9}").prop_map(|(at, inode, name)| Input::Namespace { at, inode, name: name.into() }),
+        1 => (time(), any::<u32>(), "[a-z]{0,9}").prop_map(|(at, inode, name)| Input::Namespace { at, inode, name: Some(name).filter(|name| !name.is_empty()).map(Into::into) }),
         1 => (time(), any::<u64>()).prop_map(|(at, id)| Input::Gone { at, id: SocketId(id) }),
         1 => time().prop_map(|at| Input::End { at }),
     ]

@@ -48,7 +48,8 @@ fn inputs(text: &[u8]) -> Vec<Input> {
             _ => {}
         }
     }
-    let name = Input::Namespace { at: notation::time("0"), inode: 1, name: lossy.clone().into() };
+    let name =
+        Input::Namespace { at: notation::time("0"), inode: 1, name: Some(lossy.clone().into()) };
     inputs.insert(0, name);
     let end = inputs.iter().rposition(|input| matches!(input, Input::PassEnd { .. })).unwrap();
     inputs.insert(

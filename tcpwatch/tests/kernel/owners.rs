@@ -15,6 +15,8 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("a_prefork_workers_socket_is_the_workers", prefork),
         Test::new("pid_of_a_worker_shows_what_the_worker_accepted", pid_of_a_worker),
+        Test::new("pid_of_a_listeners_owner_shows_what_its_workers_do_to_the_end", pid_of_a_parent),
+        Test::new("listeners_that_come_and_go_are_written_to_the_last", churn),
         Test::new("a_daemon_that_forked_after_listen_is_named", daemonised),
         Test::new("an_inherited_fd_names_its_holder", inherited),
         Test::new("a_clients_owner_is_who_connected", client),
@@ -118,6 +120,64 @@ fn pid_of_a_worker() {
         done.of("transition").iter().map(|t| t["socket"].as_u64().unwrap()).collect();
     assert_eq!(sockets.len(), 1, "only the one this worker accepted: {:#?}", done.lines);
     assert_eq!(done.summary()["findings"], 1);
+}
+
+/// The parent listens and its child accepts four connections: it closes two of them first, and its client the
+/// others.
+const PARENT: &str = r"
+import os, socket, sys
+s = socket.create_server(('127.0.0.1', 0))
+print(s.getsockname()[1], flush=True)
+sys.stdin.readline()
+if os.fork() == 0:
+    for turn in range(4):
+        c = socket.create_connection(s.getsockname())
+        a, _ = s.accept()
+        first, last = (a, c) if turn % 2 else (c, a)
+        first.close()
+        last.recv(1)
+        last.close()
+    os._exit(0)
+os.wait()
+print('done', flush=True)
+sys.stdin.readline()
+";
+
+fn pid_of_a_parent() {
+    let mut program = Program::start(PARENT);
+    let port: u16 = program.answer().parse().unwrap();
+    let watch = Watch::start(&["-p", &program.pid().to_string()]);
+    assert_eq!(program.tell(""), "done");
+    let done = watch.stop();
+    let mut paths = std::collections::BTreeMap::<u64, Vec<String>>::new();
+    for t in done.of("transition").into_iter().filter(|t| t["local"]["port"] == port) {
+        let path = paths.entry(t["socket"].as_u64().unwrap()).or_default();
+        path.push(t["new"].as_str().unwrap().to_owned());
+    }
+    let paths: Vec<_> = paths.into_values().filter(|path| path[0] == "SYN_RECV").collect();
+    let ends = |path: &Vec<String>| path.last().unwrap() == "CLOSE";
+    assert_eq!(paths.len(), 4, "{:#?}", done.lines);
+    assert!(paths.iter().all(ends), "{paths:?}");
+    for state in ["FIN_WAIT1", "CLOSE_WAIT"] {
+        let through = paths.iter().filter(|path| path.iter().any(|one| one == state)).count();
+        assert_eq!(through, 2, "{paths:?}");
+    }
+}
+
+/// Beside many that stay; what is still to be said when it is told to stop is said.
+fn churn() {
+    const STAY: usize = 1_000;
+    const COME: usize = 20_000;
+    let stay: Vec<_> = (0..STAY).map(|_| listen(Kind::V4)).collect();
+    let (watch, mut file) = Watch::start_to_file(&[]);
+    for _ in 0..COME {
+        drop(listen(Kind::V4));
+    }
+    let done = watch.stop_and_read(&mut file);
+    let count = |new: &str| done.of("transition").iter().filter(|t| t["new"] == new).count();
+    let lost = done.summary()["lost"].as_u64().unwrap();
+    assert_eq!((count("LISTEN"), count("CLOSE"), lost), (COME, COME, 0));
+    drop(stay);
 }
 
 /// A daemon: the process that called listen is gone before anybody connects.

@@ -3,7 +3,10 @@
 //! A host that leaks has thousands of sockets that linger unchanged. Without this, every scan would push
 //! all of them again, and a recording would grow with the square of what lingers.
 
-use std::hash::{Hash as _, Hasher as _};
+use std::{
+    collections::BTreeSet,
+    hash::{Hash as _, Hasher as _},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
@@ -22,6 +25,15 @@ const JITTER: Nanos = Nanos(25_000_000);
 pub(super) struct Changes {
     seen: FxHashMap<SocketId, Seen>,
     gone: FxHashSet<SocketId>,
+    /// The lowest pid in each network namespace, which its name may be taken from.
+    inhabitants: FxHashMap<u32, u32>,
+}
+
+/// What is worth reporting of a scan.
+pub(super) struct Selected {
+    pub(super) observations: Vec<Observation>,
+    /// Network namespaces whose lowest pid is another, or that are gone.
+    pub(super) renamed: BTreeSet<u32>,
 }
 
 /// A socket as one scan observed it, for all its holders together.
@@ -36,6 +48,7 @@ impl Changes {
     /// Notes what a scan of everything observed; all of it is reported.
     pub(super) fn replace(&mut self, observations: &[Observation]) {
         self.seen = digest(observations);
+        self.inhabitants = inhabitants(observations);
         self.gone.clear();
     }
 
@@ -45,17 +58,23 @@ impl Changes {
         &mut self,
         mut observations: Vec<Observation>,
         wanted: impl Fn(&Observation, SocketId) -> bool,
-    ) -> Vec<Observation> {
-        let now = digest(&observations);
+    ) -> Selected {
+        let (now, lowest) = (digest(&observations), inhabitants(&observations));
+        let others = |netns: &u32| lowest.get(netns) != self.inhabitants.get(netns);
+        let renamed: BTreeSet<u32> =
+            self.inhabitants.keys().filter(|netns| others(netns)).copied().collect();
         observations.retain(|seen| {
+            let netns = seen.socket.netns;
+            let pid = seen.holder.map(|holder| holder.process.pid);
+            let newcomer = others(&netns) && pid == lowest.get(&netns).copied();
             seen.socket.id.is_none_or(|id| {
                 let same = |before: &Seen| now.get(&id).is_some_and(|now| now.is_as(before));
-                !self.seen.get(&id).is_some_and(same) || wanted(seen, id)
+                newcomer || !self.seen.get(&id).is_some_and(same) || wanted(seen, id)
             })
         });
         self.gone = self.seen.keys().filter(|id| !now.contains_key(id)).copied().collect();
-        self.seen = now;
-        observations
+        (self.seen, self.inhabitants) = (now, lowest);
+        Selected { observations, renamed }
     }
 
     /// A transition says what became of a socket.
@@ -97,6 +116,17 @@ fn digest(observations: &[Observation]) -> FxHashMap<SocketId, Seen> {
         }
     }
     all
+}
+
+/// The lowest pid in each network namespace.
+fn inhabitants(observations: &[Observation]) -> FxHashMap<u32, u32> {
+    let mut lowest = FxHashMap::default();
+    for observation in observations {
+        let Some(holder) = observation.holder else { continue };
+        let pid = lowest.entry(observation.socket.netns).or_insert(holder.process.pid);
+        *pid = holder.process.pid.min(*pid);
+    }
+    lowest
 }
 
 fn hash(observation: &Observation) -> u64 {
@@ -163,7 +193,7 @@ mod tests {
 
     fn select(changes: &mut Changes, observations: Vec<Observation>) -> Vec<u64> {
         let selected = changes.select(observations, |_, id| id == SocketId(3));
-        selected.iter().filter_map(|seen| Some(seen.socket.id?.0)).collect()
+        selected.observations.iter().filter_map(|seen| Some(seen.socket.id?.0)).collect()
     }
 
     #[test]
@@ -187,6 +217,21 @@ mod tests {
         assert_eq!(select(&mut changes, vec![seen(1, 9, 6), seen(1, 9, 4)]), [0; 0]);
         assert_eq!(select(&mut changes, vec![seen(1, 9, 4), seen(1, 9, 6), seen(1, 9, 7)]), [1; 3]);
         assert_eq!(select(&mut changes, vec![seen(1, 9, 7)]), [1]);
+    }
+
+    #[test]
+    fn a_namespace_is_renamed_when_its_lowest_pid_is_another() {
+        let mut changes = Changes::default();
+        let mut other = seen(2, 5, 5);
+        other.holder = other.holder.map(|holder| Holder {
+            process: Process { pid: 9, ..holder.process },
+            ..holder
+        });
+        changes.replace(&[seen(1, 5, 4), other.clone()]);
+        assert!(changes.select(vec![seen(1, 6, 4), other.clone()], |_, _| false).renamed.is_empty());
+        let selected = changes.select(vec![other], |_, _| false);
+        assert_eq!(selected.renamed, BTreeSet::from([1]));
+        assert_eq!(selected.observations.len(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A pass among the transitions of its time: what it saw and what the ring brought go through the
 //! pipeline in one order.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use anyhow::Result;
 
@@ -43,6 +43,9 @@ impl Watcher<'_> {
         };
         let (read, found) = (clock::now(), observations.len());
         let observations = self.begin_pass(scope, started, observations)?;
+        if scope == Scope::Everything {
+            self.name_all_namespaces()?;
+        }
         self.push_batch_in_order(&observations)?;
         self.name_gone()?;
         let asking = self.ask_processes()?;
@@ -92,14 +95,27 @@ impl Watcher<'_> {
             Scope::Watched => {}
             Scope::Lingering | Scope::Changes => {
                 let pipeline = &self.pipeline;
-                observations = self.changes.select(observations, |seen, id| match seen.state {
+                let selected = self.changes.select(observations, |seen, id| match seen.state {
                     State::Listen => !pipeline.knows_listener(id),
                     // Details change all the time; a finding shows those of its own moment.
                     _ => seen.details.is_some() && pipeline.is_due(id),
                 });
+                observations = selected.observations;
+                self.forget_inhabitants(selected.renamed)?;
             }
         }
         Ok(observations)
+    }
+
+    /// A namespace that has no name of its own goes by a process in it, which may be another by now.
+    fn forget_inhabitants(&mut self, renamed: BTreeSet<u32>) -> Result<()> {
+        let at = self.pipeline.now();
+        for inode in renamed {
+            if !self.namespaces.is_named(inode) {
+                self.pipeline.push(Input::Namespace { at, inode, name: None })?;
+            }
+        }
+        Ok(())
     }
 
     fn name_gone(&mut self) -> Result<()> {

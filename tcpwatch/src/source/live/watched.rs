@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use crate::{
     core::{filter::Filter, pipeline::LAST_WORDS, time::Timestamp},
     exit::say,
-    kernel::{load::Kernel, processes::Watch},
+    kernel::{clock, load::Kernel, processes::Watch},
 };
 
 pub(super) struct Watched {
@@ -36,7 +36,7 @@ impl Watched {
     /// Waits for the end of the targets from here on.
     pub(super) fn begin(&mut self) {
         self.targets.retain(|&pid| {
-            let alive = self.processes.add(pid);
+            let alive = self.processes.add(pid, clock::now());
             if !alive {
                 tell_end(pid);
             }
@@ -44,9 +44,9 @@ impl Watched {
         });
     }
 
-    /// Waits for the end of this one, too; `false` if it has ended.
-    pub(super) fn add(&mut self, pid: u32) -> bool {
-        self.processes.add(pid)
+    /// Waits for the end of this one, too, which was named at that time; `false` if it has ended.
+    pub(super) fn add(&mut self, pid: u32, named: Timestamp) -> bool {
+        self.processes.add(pid, named)
     }
 
     /// There were targets, and none lives.
@@ -86,7 +86,7 @@ impl Watched {
         let mut new = kernel.followed()?;
         new.retain(|&pid| followed.insert(pid));
         let with_life = |pid| {
-            let lives = self.processes.add(pid);
+            let lives = self.processes.add(pid, clock::now());
             if !lives {
                 followed.remove(&pid);
                 kernel.forget(pid);

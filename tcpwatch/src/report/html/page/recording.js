@@ -104,7 +104,7 @@ function missing(story) {
     items.push(`${plural(totals.uncertain, "transition")} of sockets whose path has a gap.`);
   if (totals.unclaimed > 0)
     items.push(
-      `${plural(totals.unclaimed, "transition")} waited for somebody to claim them and found no room.`,
+      `${plural(totals.unclaimed, "transition")} not shown: nobody could tell whether a watched process had the socket.`,
     );
   if (line.uncertain && !totals.findings_only)
     items.push(
