@@ -10,6 +10,7 @@ mod losses;
 mod notation;
 mod outlet;
 mod properties;
+mod purity;
 mod report;
 mod scenarios;
 mod serve;
