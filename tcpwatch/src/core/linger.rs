@@ -13,7 +13,7 @@ use super::{
     input::{Observation, Transition},
     lingering::{Context, Lingering, Shown},
     listeners::{Known, Listeners},
-    socket::{How, Process, Role, Socket, SocketId},
+    socket::{How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
     verdict::{Began, correct_owner, ending, entered, is_dead, leaves_fd_open, prefer, verdict},
@@ -171,6 +171,7 @@ impl LingerTable {
             shown: None,
             seen: None,
             holders: Vec::new(),
+            was_unheld: false,
             evidence: Evidence { opener, ..Evidence::default() },
         };
         if entry.due {
@@ -208,6 +209,7 @@ impl LingerTable {
         self.begin(id, observation.socket, observation.state, observation.at, began);
         let Some(entry) = self.sockets.get_mut(&id) else { return };
         if entry.seen.is_none_or(|seen| seen < pass_started) {
+            entry.was_unheld = entry.seen.is_some() && entry.is_unheld();
             entry.holders.clear();
         }
         entry.seen = Some(observation.at);
@@ -243,6 +245,14 @@ impl LingerTable {
         let mut pids: Vec<_> = counts.into_iter().collect();
         pids.sort_unstable_by_key(|&(pid, count)| (std::cmp::Reverse(count), pid));
         pids.into_iter().map(|(pid, _)| pid).collect()
+    }
+
+    /// Connections that nobody has accepted for long, at listeners of which it is not known who
+    /// accepts.
+    pub fn without_acceptors(&self, listeners: &Listeners) -> impl Iterator<Item = &Socket> {
+        self.sockets.values().filter(|entry| entry.due).map(|entry| &entry.socket).filter(|socket| {
+            !socket.has_file && listeners.of(socket).is_some_and(Known::wants_acceptors)
+        })
     }
 
     /// Moves time on: what has passed its deadline becomes due, and waits for a pass.
@@ -304,7 +314,7 @@ impl LingerTable {
         for (stamp, id) in self.all_due() {
             let Some(entry) = self.sockets.get(&id) else { continue };
             match entry.seen {
-                Some(seen) if seen >= started.max(stamp) => {
+                Some(seen) if seen >= started.max(stamp) && !entry.is_in_doubt() => {
                     self.show(id, stamp, true, Some(context)).map(&mut show);
                 }
                 seen if stamp <= started && seen.is_none_or(|seen| seen < started) => {
@@ -361,6 +371,14 @@ impl LingerTable {
             let first = first.map(Arc::clone);
             entry.evidence.process = first;
             (entry.evidence.asked, entry.evidence.halted) = (asked, halted);
+            entry.evidence.server = entry.server_before(context);
+            if !has_holder {
+                let waits = listener.filter(|_| !entry.socket.has_file);
+                entry.socket.owner = match waits.and_then(Known::answerable) {
+                    Some(process) => Some(Owner { process, how: How::Listener }),
+                    None => context.listeners.settle(&entry.socket),
+                };
+            }
         }
         let verdict = confirmed.then(|| verdict(&entry.facts(context)));
         if entry.socket.role.is_none() && listener.is_some() {

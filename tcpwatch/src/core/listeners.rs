@@ -12,13 +12,18 @@ use std::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
+    advice::processes,
     finding::Listener,
     input::{Observation, Transition},
-    socket::{Holder, How, Owner, Process, Socket, SocketId},
+    socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
+    verdict::held_by,
     waiters::Waiters,
 };
+
+/// Processes that are remembered as acceptors of one listener.
+const MOST_ACCEPTORS: usize = 16;
 
 const KEEP_CLOSED: Nanos = Nanos::SECOND;
 
@@ -30,6 +35,10 @@ pub struct Known {
     netns: u32,
     /// Who holds it, lowest pid first.
     holders: Vec<Holder>,
+    /// Holders of which it is known that they accept: each had a connection of this listener.
+    acceptors: Vec<u32>,
+    /// A scan of everything has looked for acceptors.
+    searched: bool,
     /// The process that called `listen`, while it lives.
     caller: Option<Process>,
     /// The process that a child names, until it is known to live.
@@ -47,6 +56,8 @@ impl Known {
             local: socket.local,
             netns: socket.netns,
             holders: Vec::new(),
+            acceptors: Vec::new(),
+            searched: false,
             caller: None,
             claimed: None,
             queue: (0, 0),
@@ -58,16 +69,40 @@ impl Known {
 }
 
 impl Known {
-    /// The processes that hold it.
-    pub fn pids(&self) -> impl Iterator<Item = u32> {
-        self.holders.iter().map(|holder| holder.process.pid)
+    /// The holders that should accept: those that are known to, else all.
+    pub fn accepting(&self) -> impl Iterator<Item = &Holder> {
+        self.holders.iter().filter(|holder| self.acceptors.is_empty() || self.accepts(holder))
+    }
+
+    /// The process that answers for connections which nobody accepts.
+    pub fn answerable(&self) -> Option<Process> {
+        self.accepting().next().map(|holder| holder.process).or(self.caller)
+    }
+
+    /// Whether it is not known which of its holders accept, and a scan of everything may show it.
+    pub fn wants_acceptors(&self) -> bool {
+        self.acceptors.is_empty() && !self.searched && processes(&self.holders) != 1
+    }
+
+    /// Whether this process holds it.
+    pub fn is_held_by(&self, pid: u32) -> bool {
+        held_by(&self.holders, pid)
+    }
+
+    fn accepts(&self, holder: &Holder) -> bool {
+        self.acceptors.contains(&holder.process.pid)
     }
 
     /// What a finding says of it.
     pub fn describe(&self) -> Listener {
+        let (mut holders, others): (Vec<_>, Vec<_>) =
+            self.holders.iter().copied().partition(|holder| self.accepts(holder));
+        let accepting = holders.len();
+        holders.extend(others);
         Listener {
             local: self.local,
-            holders: self.holders.clone(),
+            holders,
+            accepting,
             queue_len: self.queue.0,
             queue_limit: self.queue.1,
             waiters: self.waiters,
@@ -91,18 +126,55 @@ impl Listeners {
     pub fn of(&self, socket: &Socket) -> Option<&Known> {
         let by_id = socket.listener.and_then(|id| self.known.get(&id));
         by_id.or_else(|| {
-            let port = socket.local.port();
-            // The kernel prefers the exact address, then the wildcard of the same family; that of
-            // IPv6 takes in IPv4 where nothing else does.
-            let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-            let any = any.into_iter().filter(|any| socket.local.is_ipv4() || any.is_ipv6());
-            std::iter::once(socket.local.ip()).chain(any).find_map(|ip| {
-                let ids = self.by_address.get(&(socket.netns, SocketAddr::new(ip, port)))?;
+            self.at_address_of(socket).find_map(|ids| {
                 // Of several (SO_REUSEPORT) it is not known which; one with a queue is likelier.
                 let known = ids.iter().filter_map(|id| self.known.get(id));
                 known.max_by_key(|known| known.queue.0)
             })
         })
+    }
+
+    /// The listeners that a connection may have come in through, by its address. The kernel prefers
+    /// the exact address, then the wildcard of the same family; that of IPv6 takes in IPv4 where
+    /// nothing else does.
+    fn at_address_of(&self, socket: &Socket) -> impl Iterator<Item = &[SocketId]> {
+        let (netns, local) = (socket.netns, socket.local);
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let any = any.into_iter().filter(move |any| local.is_ipv4() || any.is_ipv6());
+        std::iter::once(local.ip()).chain(any).filter_map(move |ip| {
+            let ids = self.by_address.get(&(netns, SocketAddr::new(ip, local.port())))?;
+            Some(&ids[..])
+        })
+    }
+
+    /// Notes that a process has, or had, a connection that came in through a listener. If it holds
+    /// the listener, too, it accepts.
+    fn note_acceptor(&mut self, socket: &Socket, pid: u32) {
+        let by_id = socket.listener.filter(|id| self.known.contains_key(id));
+        let id = by_id.or_else(|| match self.at_address_of(socket).next() {
+            Some(&[only]) => Some(only),
+            _ => None,
+        });
+        let Some(known) = id.and_then(|id| self.known.get_mut(&id)) else { return };
+        let new = known.acceptors.len() < MOST_ACCEPTORS && !known.acceptors.contains(&pid);
+        if new && known.is_held_by(pid) {
+            known.acceptors.push(pid);
+        }
+    }
+
+    /// Notes that a scan of everything has looked for those who accept at the listener of this
+    /// connection.
+    pub fn searched(&mut self, socket: &Socket) {
+        let by_id = socket.listener.filter(|id| self.known.contains_key(id));
+        let ids: Vec<_> = match by_id {
+            Some(id) => vec![id],
+            None => self.at_address_of(socket).flatten().copied().collect(),
+        };
+        for id in ids {
+            if let Some(known) = self.known.get_mut(&id) {
+                known.searched = true;
+            }
+        }
     }
 
     /// Processes whose end changes what is known here.
@@ -143,6 +215,11 @@ impl Listeners {
                 ..Known::new(&transition.socket)
             });
         }
+        let accepted = transition.socket.owner.filter(|owner| owner.how == How::Accept);
+        let acceptor = transition.actor.or(accepted.map(|owner| owner.process));
+        if let Some(acceptor) = acceptor.filter(|_| transition.socket.listener.is_some()) {
+            self.note_acceptor(&transition.socket, acceptor.pid);
+        }
         if transition.new == State::Listen && transition.old != State::Listen {
             let known = Known::new(&transition.socket);
             self.known
@@ -170,9 +247,14 @@ impl Listeners {
 
     /// Notes what a pass saw of a listener.
     pub fn observe(&mut self, observation: &Observation, pass_started: Timestamp) {
-        let Some(id) = observation.socket.id.filter(|_| observation.state == State::Listen) else {
+        if observation.state != State::Listen {
+            let server = observation.socket.role != Some(Role::Client);
+            if let Some(holder) = observation.holder.filter(|_| server) {
+                self.note_acceptor(&observation.socket, holder.process.pid);
+            }
             return;
-        };
+        }
+        let Some(id) = observation.socket.id else { return };
         let known = self.known.entry(id).or_insert_with(|| Known::new(&observation.socket));
         let there = self.by_address.entry((known.netns, known.local)).or_default();
         if !there.contains(&id) {
@@ -195,6 +277,7 @@ impl Listeners {
     pub fn exited(&mut self, pid: u32) {
         self.known.retain(|_, known| {
             known.holders.retain(|holder| holder.process.pid != pid);
+            known.acceptors.retain(|&acceptor| acceptor != pid);
             known.caller = known.caller.filter(|caller| caller.pid != pid);
             known.claimed = known.claimed.filter(|claimed| claimed.pid != pid);
             known.closed.is_some()
@@ -209,6 +292,7 @@ impl Listeners {
         for known in self.known.values_mut() {
             known.claimed = known.caller.take().or(known.claimed);
             known.holders.clear();
+            known.acceptors.clear();
         }
     }
 

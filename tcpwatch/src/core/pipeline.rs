@@ -53,6 +53,8 @@ pub struct Pipeline<'a> {
     pass: Option<(Timestamp, Scope)>,
     /// Sockets that the present pass over everything has seen.
     alive: FxHashSet<SocketId>,
+    /// Processes that have ended since the present pass began.
+    gone: FxHashSet<u32>,
     table: SocketTable,
     listeners: Listeners,
     lingering: LingerTable,
@@ -83,6 +85,7 @@ impl<'a> Pipeline<'a> {
             started: None,
             pass: None,
             alive: FxHashSet::default(),
+            gone: FxHashSet::default(),
             table: SocketTable::default(),
             listeners: Listeners::default(),
             settler: Settler::default(),
@@ -125,6 +128,7 @@ impl<'a> Pipeline<'a> {
                 self.pass = Some((at, scope));
                 self.lost_in_pass = false;
                 self.alive.clear();
+                self.gone.clear();
             }
             Input::PassEnd { .. } => {
                 if let Some((started, scope)) = self.pass.take() {
@@ -142,6 +146,9 @@ impl<'a> Pipeline<'a> {
             Input::Exited { at, pid } => {
                 self.listeners.exited(pid);
                 self.names.exited(pid);
+                if self.pass.is_some() {
+                    self.gone.insert(pid);
+                }
                 if self.rules.filter.pids.contains(&pid) {
                     self.ended.push((at, pid));
                 }
@@ -168,7 +175,8 @@ impl<'a> Pipeline<'a> {
 
     /// The pass that is needed now, if any.
     pub fn wants_pass(&self) -> Option<Scope> {
-        if self.lost_since_pass || self.table.wants_sweep() {
+        let lost = self.lost_since_pass || self.table.wants_sweep();
+        if lost || self.lingering.without_acceptors(&self.listeners).next().is_some() {
             Some(Scope::Everything)
         } else if self.lingering.wants_pass() {
             Some(Scope::Lingering)
@@ -382,6 +390,9 @@ impl<'a> Pipeline<'a> {
             self.settler.retain(&alive);
             self.listeners.retain(&alive);
             self.lost_since_pass = self.lost_in_pass;
+            let waiting: Vec<_> =
+                self.lingering.without_acceptors(&self.listeners).copied().collect();
+            waiting.iter().for_each(|socket| self.listeners.searched(socket));
             self.sink.census(&self.clock, &self.census())?;
         }
         if scope != Scope::Watched {
@@ -402,7 +413,8 @@ impl<'a> Pipeline<'a> {
         let mut lingering = std::mem::take(&mut self.lingering);
         let (listeners, names) =
             (std::mem::take(&mut self.listeners), std::mem::take(&mut self.names));
-        let context = Context { listeners: &listeners, names: &names, started };
+        let gone = std::mem::take(&mut self.gone);
+        let context = Context { listeners: &listeners, names: &names, gone: &gone, started };
         self.culprits.count_ends(lingering.without_role());
         lingering.confirm(&context, |finding| {
             if shown.is_ok() {
