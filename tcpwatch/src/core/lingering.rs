@@ -18,6 +18,8 @@ use super::{
 pub(super) struct Shown {
     pub(super) verdict: Option<Verdict>,
     pub(super) owner: Option<Process>,
+    /// Whether the connection was gone then.
+    pub(super) dead: bool,
 }
 
 /// One lingering socket.
@@ -211,7 +213,7 @@ impl Lingering {
 
     /// How it ended if it is not there any more.
     pub(super) fn gone(&self) -> Ending {
-        let told_dead = self.shown.is_some_and(|shown| shown.verdict == Some(Verdict::DeadFd));
+        let told_dead = self.shown.is_some_and(|shown| shown.dead);
         let cause = match (self.state, self.died) {
             (State::Close, Some(_)) if !told_dead => death(self.socket.error),
             (State::Close, _) => Cause::FdClosed,

@@ -71,7 +71,8 @@ impl Known {
 impl Known {
     /// The holders that should accept: those that are known to, else all.
     pub fn accepting(&self) -> impl Iterator<Item = &Holder> {
-        self.holders.iter().filter(|holder| self.acceptors.is_empty() || self.accepts(holder))
+        let all = !self.knows_acceptors();
+        self.holders.iter().filter(move |holder| all || self.accepts(holder))
     }
 
     /// The process that answers for connections which nobody accepts.
@@ -81,7 +82,11 @@ impl Known {
 
     /// Whether it is not known which of its holders accept, and a scan of everything may show it.
     pub fn wants_acceptors(&self) -> bool {
-        self.acceptors.is_empty() && !self.searched && processes(&self.holders) != 1
+        !self.knows_acceptors() && !self.searched && processes(&self.holders) != 1
+    }
+
+    fn knows_acceptors(&self) -> bool {
+        self.holders.iter().any(|holder| self.accepts(holder))
     }
 
     /// Whether this process holds it.

@@ -78,7 +78,7 @@ impl<'a> Pipeline<'a> {
     /// A pipeline that writes to `sink`.
     pub fn new(rules: Rules, sink: &'a mut dyn Sink) -> Self {
         Self {
-            lingering: LingerTable::new(rules.linger, rules.include_half_open),
+            lingering: LingerTable::new(&rules),
             rules,
             clock: ClockMark::default(),
             now: Timestamp::default(),

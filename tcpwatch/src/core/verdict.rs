@@ -56,7 +56,12 @@ pub fn entered(observation: &Observation) -> Began {
 /// A dead socket that an iterator finds: closed, still with a file, and once connected, since only a
 /// handshake or data yields a round-trip time.
 pub fn is_dead(observation: &Observation) -> bool {
-    (observation.holder.is_some() || observation.socket.has_file) && observation.socket.tcp.is_some_and(|tcp| tcp.srtt_us > 0)
+    has_file(observation) && observation.socket.tcp.is_some_and(|tcp| tcp.srtt_us > 0)
+}
+
+/// Something leads to the socket: a file descriptor, or another kernel object.
+pub fn has_file(observation: &Observation) -> bool {
+    observation.holder.is_some() || observation.socket.has_file
 }
 
 /// The change leaves a file descriptor behind on a socket without a connection.

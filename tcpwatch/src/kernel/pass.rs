@@ -145,8 +145,11 @@ impl Passes {
         if look_only && !all {
             self.find_unheld(&seen_in, &found, &mut inhabitants)?;
         }
+        // Where processes are hidden, so are those who hold most of these.
+        let blind = !sees_all_pids();
         let held = |seen: &Observation| {
-            look_only && seen.socket.has_file && seen.socket.id.is_some_and(|id| found.contains(&id))
+            let known = || look_only && seen.socket.id.is_some_and(|id| found.contains(&id));
+            seen.socket.has_file && (blind || known())
         };
         self.namespaces(own, &inhabitants, &mut |seen| {
             if !held(&seen) {
@@ -155,8 +158,7 @@ impl Passes {
         })
     }
 
-    /// Adds the network namespaces with a connection that no file descriptor led to. Where other
-    /// pid namespaces are hidden, so are those who hold most connections.
+    /// Adds the network namespaces with a connection that no file descriptor led to.
     fn find_unheld(
         &mut self,
         seen_in: &FxHashMap<u32, u32>,
