@@ -63,6 +63,8 @@ pub mod name {
     pub const PROG_STORAGE: &str = "storage";
     /// Iterator over the TCP sockets of one network namespace.
     pub const PROG_TCP: &str = "tcp";
+    /// `iter/tcp` that yields cookies alone.
+    pub const PROG_COOKIES: &str = "cookies";
     /// Exact acceptor on kernels before 6.10, where `inet_csk_accept` has four parameters.
     pub const PROG_ACCEPT4: &str = "accept4";
     /// Exact acceptor since 6.10, where `inet_csk_accept` has two parameters.

@@ -147,8 +147,34 @@ pub extern "C" fn storage(ctx: *const StorageContext) -> i32 {
     0
 }
 
-/// Sockets of one network namespace that nobody holds: the accept queue, and orphans. Those that
-/// have a file are `task_file`'s.
+/// Cookies of the connections in `CLOSE_WAIT` of one network namespace. One that no file descriptor
+/// led to is a reason to load `tcp`, which takes the verifier much longer than this.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn cookies(ctx: *const TcpContext) -> i32 {
+    let (meta, common) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx).meta),
+            core::ptr::read_volatile(&raw const (*ctx).sk_common),
+        )
+    };
+    if common.is_null() || u32::from(load::<u8>(common, Field::State)) != state::CLOSE_WAIT {
+        return 0;
+    }
+    let mut cookie = socket::cookie(common);
+    unsafe {
+        bpf_seq_write(
+            core::ptr::read_volatile(&raw const (*meta).seq),
+            (&raw mut cookie).cast(),
+            size_of::<u64>() as u32,
+        );
+    }
+    0
+}
+
+/// Sockets of one network namespace that no file descriptor leads to: the accept queue, orphans, and
+/// those that only another kernel object refers to. A scan that remembers nothing gets those that have
+/// a file all the same, as it cannot tell which of them `task_file` has found.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn tcp(ctx: *const TcpContext) -> i32 {
@@ -166,7 +192,7 @@ pub extern "C" fn tcp(ctx: *const TcpContext) -> i32 {
         minisock(meta, common);
         return 0;
     }
-    if !load::<Ptr>(sk, Field::SocketOfSock).is_null() {
+    if !is_wanted(sk) {
         return 0;
     }
     let look = Look { meta, sk, file: 0, holder: &Process::NONE, fd: 0 };
@@ -177,6 +203,8 @@ pub extern "C" fn tcp(ctx: *const TcpContext) -> i32 {
     let Some(known) = remembered(sk) else { return 0 };
     if known.id == 0 {
         known.id = new_id();
+    } else if known.pass == pass_setting(PassSetting::Number) {
+        return 0;
     }
     emit(&look, known);
     0

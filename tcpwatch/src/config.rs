@@ -121,6 +121,7 @@ pub fn socket_filter(args: &SocketArgs) -> Result<Filter> {
         netns,
         uids: args.uid.iter().copied().collect(),
         states: args.state.iter().copied().collect(),
+        hides_holders: !processes::sees_all_pids(),
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::{
     finding::{Cause, Finding, Status, Verdict},
-    socket::{Holder, Process, Role, Socket},
+    socket::{Holder, How, Owner, Process, Role, Socket},
+    state::State,
     waiters::Waiting,
 };
 
@@ -56,6 +57,7 @@ pub fn summary(finding: &Finding) -> String {
             "the connection to {peer} is gone ({}), but {who} {has} kept the file descriptor for {at_least}{linger}",
             death(finding)
         ),
+        Some(Verdict::Unheld) => unheld(finding),
     }
 }
 
@@ -86,6 +88,9 @@ pub fn remedy(verdict: Option<Verdict>) -> &'static str {
         Some(Verdict::HalfOpenInUse) => "Nothing: one side is closed on purpose.",
         Some(Verdict::Inherited) => {
             "Open sockets with SOCK_CLOEXEC (socket, accept4), or close them in the child after fork."
+        }
+        Some(Verdict::Unheld) => {
+            "Find the process that was sent it over a unix socket and has not received it, or the io_uring ring that keeps it as a direct descriptor. ss shows it without a process."
         }
         Some(Verdict::DeadFd) => {
             "Close it when a read, a write or epoll reports the error (EPOLLHUP, EPOLLERR). Until then its descriptor is lost, and no other tool shows it."
@@ -216,7 +221,7 @@ fn halted(finding: &Finding) -> Option<&'static str> {
 
 /// Whether those who should accept can.
 fn halted_listeners(finding: &Finding) -> String {
-    let all = finding.listener.as_ref().map_or(0, |listener| processes(&listener.holders));
+    let all = finding.listener.as_ref().map_or(0, |listener| processes(listener.acceptors()));
     match (halted(finding), finding.evidence.halted) {
         (Some(how), 1) if all == 1 => format!(" (the process is {how})"),
         (_, 0) => String::new(),
@@ -239,9 +244,9 @@ fn never_accepted(finding: &Finding) -> String {
     };
     format!(
         "{} on {} {} not accepting{}: {peer} connected and closed {at_least}{linger} ago and still waits in the queue{}",
-        names(&listener.holders),
+        names(listener.acceptors()),
         listener.local,
-        if processes(&listener.holders) > 1 { "are" } else { "is" },
+        if processes(listener.acceptors()) > 1 { "are" } else { "is" },
         halted_listeners(finding),
         if listener.queue_limit == 0 {
             String::new()
@@ -257,13 +262,21 @@ fn inherited(finding: &Finding) -> String {
     let at_least = if finding.at_least { "at least " } else { "" };
     let holders = names(&finding.holders);
     let held = |pid| finding.holders.iter().any(|holder| holder.process.pid == pid);
-    let opener = match finding.evidence.opener {
-        Some(opener) if !held(opener.pid) => {
+    let several = processes(&finding.holders) > 1;
+    let opener = match (finding.evidence.server, finding.evidence.opener) {
+        (Some(server), _) => format!(
+            ", which came through {server} at :{} before {} started",
+            finding.socket.local.port(),
+            match finding.holders.first() {
+                Some(holder) if !several => format!("{} was", holder.process),
+                _ => "they were".to_owned(),
+            }
+        ),
+        (None, Some(opener)) if !held(opener.pid) => {
             format!(", which {opener} opened and does not hold any more")
         }
         _ => String::new(),
     };
-    let several = processes(&finding.holders) > 1;
     let unread = match unread_data(finding) {
         0 => String::new(),
         bytes => format!(", with {} unread", count(bytes.into(), "byte")),
@@ -276,6 +289,28 @@ fn inherited(finding: &Finding) -> String {
     format!(
         "{holders} hold{} a connection that {peer} closed {at_least}{linger} ago{opener}{unread}; {hint}",
         if several { "" } else { "s" }
+    )
+}
+
+fn unheld(finding: &Finding) -> String {
+    let peer = finding.socket.remote;
+    let linger = finding.linger;
+    let at_least = if finding.at_least { "at least " } else { "" };
+    let port = finding.socket.local.port();
+    let owner = match finding.socket.owner {
+        Some(Owner { process, how: How::Listener }) => {
+            format!(", which came in through {process} at :{port}")
+        }
+        Some(Owner { process, .. }) => format!(", which {process} had"),
+        None => String::new(),
+    };
+    let what = if finding.state == State::Close {
+        format!("to {peer}, which has been gone for {at_least}{linger} ({})", death(finding))
+    } else {
+        format!("that {peer} closed {at_least}{linger} ago")
+    };
+    format!(
+        "no file descriptor leads to the connection {what}{owner}: it is in flight over a unix socket, in an io_uring ring, or held by the kernel itself"
     )
 }
 

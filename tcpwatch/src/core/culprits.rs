@@ -20,7 +20,7 @@ use super::{
 /// What the findings of a group share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Whose sockets they are; for `never-accepted` whoever holds the listener.
+    /// Whose sockets they are; for `never-accepted` the first of those who should accept.
     pub owner: Option<Process>,
     /// Why they linger.
     pub verdict: Option<Verdict>,
@@ -36,10 +36,7 @@ impl Key {
     pub fn of(finding: &Finding, seen: impl Fn(SocketAddr) -> u32) -> Self {
         let client = finding.socket.role.map(|role| role == Role::Client);
         let listening = finding.listener.as_ref();
-        let owner = match listening.and_then(|listener| listener.holders.first()) {
-            Some(holder) => Some(holder.process),
-            None => finding.socket.owner.map(|owner| owner.process),
-        };
+        let owner = finding.socket.owner.map(|owner| owner.process);
         let end = match listening {
             Some(listener) => listener.local,
             None => service(&finding.socket, seen),
@@ -256,15 +253,14 @@ impl Culprits {
     /// as of the last look, and what all its groups gain. What waits in an accept queue has none.
     fn reaches_limit_in(&self, key: &Key, group: &Group, now: Timestamp) -> Option<Nanos> {
         group.history.growth(now)?;
-        if key.owner.is_none() || key.verdict == Some(Verdict::NeverAccepted) {
+        let takes_fds = |key: &Key| key.verdict.is_none_or(Verdict::takes_fd);
+        if key.owner.is_none() || !takes_fds(key) {
             return None;
         }
         let rate: u64 = self
             .groups
             .iter()
-            .filter(|(other, _)| {
-                other.owner == key.owner && other.verdict != Some(Verdict::NeverAccepted)
-            })
+            .filter(|(other, _)| other.owner == key.owner && takes_fds(other))
             .filter_map(|(_, group)| group.history.growth(now))
             .map(Growth::milli_per_minute)
             .sum();

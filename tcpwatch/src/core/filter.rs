@@ -31,6 +31,9 @@ pub struct Filter {
     pub uids: BTreeSet<u32>,
     /// Only transitions from or to these states. Findings are not affected.
     pub states: BTreeSet<State>,
+    /// Processes of other pid namespaces are hidden: a socket that no descriptor was found to lead to
+    /// may have one.
+    pub hides_holders: bool,
 }
 
 impl Filter {

@@ -29,11 +29,13 @@ pub enum Verdict {
     Inherited,
     /// The connection is gone, the fd is not.
     DeadFd,
+    /// It has been accepted or connected, and no file descriptor leads to it.
+    Unheld,
 }
 
 impl Verdict {
     /// Every verdict.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NeverAccepted,
         Self::NotReading,
         Self::NotClosed,
@@ -41,6 +43,7 @@ impl Verdict {
         Self::HalfOpenInUse,
         Self::Inherited,
         Self::DeadFd,
+        Self::Unheld,
     ];
 
     /// The word users see.
@@ -53,7 +56,13 @@ impl Verdict {
             Self::HalfOpenInUse => "half-open-in-use",
             Self::Inherited => "inherited",
             Self::DeadFd => "dead-fd",
+            Self::Unheld => "unheld",
         }
+    }
+
+    /// Whether such a socket takes one of its process's file descriptors.
+    pub fn takes_fd(self) -> bool {
+        !matches!(self, Self::NeverAccepted | Self::Unheld)
     }
 }
 
@@ -150,14 +159,26 @@ pub struct Ending {
 pub struct Listener {
     /// Where it listens.
     pub local: SocketAddr,
-    /// Who holds it.
+    /// Who holds it: those that are known to accept connections first.
     pub holders: Vec<Holder>,
+    /// How many of these are known to accept; 0 if that is known of none.
+    pub accepting: usize,
     /// Connections that wait to be accepted.
     pub queue_len: u32,
     /// Most that may wait.
     pub queue_limit: u32,
     /// Who waits for connections; `None` where that cannot be read.
     pub waiters: Option<Waiters>,
+}
+
+impl Listener {
+    /// Those who should accept: the holders that are known to, else all of them.
+    pub fn acceptors(&self) -> &[Holder] {
+        match self.holders.get(..self.accepting) {
+            Some(accepting) if !accepting.is_empty() => accepting,
+            _ => &self.holders,
+        }
+    }
 }
 
 /// What the last look at the socket showed beyond its counters.
@@ -173,6 +194,8 @@ pub struct Evidence {
     pub details: Option<Arc<TcpDetails>>,
     /// The process that opened it, as the transitions said.
     pub opener: Option<Process>,
+    /// The server that it came in through, where every holder is known to have been started later.
+    pub server: Option<Process>,
     /// What its process, or for [`Verdict::NeverAccepted`] the listener's, says of itself.
     pub process: Option<Arc<ProcessFacts>>,
     /// How many of its processes were asked,

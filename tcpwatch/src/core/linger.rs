@@ -13,10 +13,13 @@ use super::{
     input::{Observation, Scope, Transition},
     lingering::{Context, Lingering, Shown},
     listeners::{Known, Listeners},
-    socket::{How, Process, Role, Socket, SocketId},
+    pipeline::Rules,
+    socket::{How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
-    verdict::{Began, correct_owner, ending, entered, is_dead, leaves_fd_open, prefer, verdict},
+    verdict::{
+        Began, correct_owner, ending, entered, has_file, is_dead, leaves_fd_open, prefer, verdict,
+    },
 };
 
 /// The longest interval between two `still`.
@@ -31,6 +34,7 @@ const MOST_LINGERING: usize = 1 << 20;
 pub struct LingerTable {
     threshold: Nanos,
     include_half_open: bool,
+    hides_holders: bool,
     /// Boxed: a table that grows moves pointers, not sockets.
     sockets: FxHashMap<SocketId, Box<Lingering>>,
     deadlines: BTreeSet<(Timestamp, SocketId)>,
@@ -43,12 +47,13 @@ pub struct LingerTable {
 }
 
 impl LingerTable {
-    /// A table in which a socket is due after `threshold`. Deliberate half-closes are looked at
-    /// again but make no findings, unless `include_half_open`.
-    pub fn new(threshold: Nanos, include_half_open: bool) -> Self {
+    /// A table in which a socket is due as the rules say. Deliberate half-closes are looked at again
+    /// but make no findings, unless the rules include them.
+    pub fn new(rules: &Rules) -> Self {
         Self {
-            threshold,
-            include_half_open,
+            threshold: rules.linger,
+            include_half_open: rules.include_half_open,
+            hides_holders: rules.filter.hides_holders,
             sockets: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             due: 0,
@@ -192,6 +197,7 @@ impl LingerTable {
             seen: None,
             gone: false,
             holders: Vec::new(),
+            was_unheld: false,
             evidence: Evidence { opener, ..Evidence::default() },
         };
         if entry.due {
@@ -220,8 +226,13 @@ impl LingerTable {
     /// Notes one look. A socket that lingers already when first seen is taken in.
     pub fn observe(&mut self, observation: &Observation, pass_started: Timestamp) {
         let Some(id) = observation.socket.id else { return };
-        let lingers = observation.state == State::CloseWait
-            || observation.state == State::Close && is_dead(observation);
+        // Of one that was seen to die it need not show that it was connected: of MPTCP nothing does.
+        let died = || self.sockets.get(&id).is_some_and(|entry| entry.died.is_some());
+        let lingers = match observation.state {
+            State::CloseWait => true,
+            State::Close => is_dead(observation) || has_file(observation) && died(),
+            _ => false,
+        };
         if !lingers {
             return;
         }
@@ -229,6 +240,7 @@ impl LingerTable {
         self.begin(id, observation.socket, observation.state, observation.at, began);
         let Some(entry) = self.sockets.get_mut(&id) else { return };
         if entry.seen.is_none_or(|seen| seen < pass_started) {
+            entry.was_unheld = entry.seen.is_some() && entry.is_unheld();
             entry.holders.clear();
         }
         entry.seen = Some(observation.at);
@@ -267,6 +279,14 @@ impl LingerTable {
         pids.into_iter().map(|(pid, _)| pid).collect()
     }
 
+    /// Connections that nobody has accepted for long, at listeners of which it is not known who
+    /// accepts.
+    pub fn without_acceptors(&self, listeners: &Listeners) -> impl Iterator<Item = &Socket> {
+        self.sockets.values().filter(|entry| entry.due).map(|entry| &entry.socket).filter(
+            |socket| !socket.has_file && listeners.of(socket).is_some_and(Known::wants_acceptors),
+        )
+    }
+
     /// Moves time on: what has passed its deadline becomes due, and waits for a pass.
     pub fn advance(&mut self, now: Timestamp) {
         while let Some(&(deadline, id)) = self.deadlines.first()
@@ -298,7 +318,7 @@ impl LingerTable {
             .sockets
             .values()
             .filter_map(|entry| {
-                let Shown { verdict, owner } = entry.shown?;
+                let Shown { verdict, owner, .. } = entry.shown?;
                 let same_owner = self.open_by_owner.get(&owner).copied().unwrap_or(1);
                 Some(Finding { same_owner, ..entry.finding(at, Status::Still, verdict) })
             })
@@ -327,7 +347,7 @@ impl LingerTable {
             let Some(entry) = self.sockets.get(&id) else { continue };
             let unchanged = context.scope == Scope::Changes && !entry.gone;
             match entry.seen {
-                Some(seen) if seen >= started.max(stamp) => {
+                Some(seen) if seen >= started.max(stamp) && !entry.is_in_doubt() => {
                     self.show(id, stamp, true, Some(context)).map(&mut show);
                 }
                 // After a gap in a recording only a scan of everything can tell.
@@ -391,7 +411,17 @@ impl LingerTable {
             let first = first.map(Arc::clone);
             entry.evidence.process = first;
             (entry.evidence.asked, entry.evidence.halted) = (asked, halted);
+            entry.evidence.server = entry.server_before(context);
+            if !has_holder {
+                let waits = listener.filter(|_| !entry.socket.has_file);
+                entry.socket.owner = match waits.and_then(Known::answerable) {
+                    Some(process) => Some(Owner { process, how: How::Listener }),
+                    None => context.listeners.settle(&entry.socket),
+                };
+            }
         }
+        // Where holders are hidden, none that was found says nothing.
+        let confirmed = confirmed && !(self.hides_holders && entry.is_unheld());
         let verdict = confirmed.then(|| verdict(&entry.facts(context)));
         if entry.socket.role.is_none() && listener.is_some() {
             entry.socket.role = Some(Role::Server);
@@ -411,7 +441,8 @@ impl LingerTable {
         }
         entry.interval = entry.interval.doubled().min(LONGEST_INTERVAL);
         let owner = entry.socket.owner.map(|owner| owner.process);
-        let before = entry.shown.replace(Shown { verdict, owner });
+        let dead = entry.state == State::Close;
+        let before = entry.shown.replace(Shown { verdict, owner, dead });
         if let Some(before) = before {
             leave(&mut self.open_by_owner, before.owner);
         }
@@ -445,10 +476,10 @@ impl LingerTable {
     ) -> Option<Finding> {
         self.stop_timer(id);
         let entry = self.sockets.remove(&id)?;
-        let Shown { verdict, owner } = entry.shown?;
+        let Shown { verdict, owner, dead } = entry.shown?;
         // One that was not told as a dead fd has lingered until it died.
         let (since, until) = match entry.died {
-            Some(died) if verdict == Some(Verdict::DeadFd) => (died, at),
+            Some(died) if dead => (died, at),
             Some(died) => (entry.since, died),
             None => (entry.since, at),
         };

@@ -1,11 +1,14 @@
 //! One socket that lingers: what is known of it, and what that says.
 
+use rustc_hash::FxHashSet;
+
 use super::{
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
     input::Scope,
     listeners::{Known, Listeners},
     names::Names,
-    socket::{Holder, Process, Socket},
+    process::Standing,
+    socket::{Holder, Process, Role, Socket},
     state::State,
     time::{Nanos, Timestamp},
     verdict::{Facts, START_TICK, death, held_by},
@@ -16,6 +19,8 @@ use super::{
 pub(super) struct Shown {
     pub(super) verdict: Option<Verdict>,
     pub(super) owner: Option<Process>,
+    /// Whether the connection was gone then.
+    pub(super) dead: bool,
 }
 
 /// One lingering socket.
@@ -46,11 +51,16 @@ pub(super) struct Lingering {
     /// A scan did not find it any more.
     pub(super) gone: bool,
     pub(super) holders: Vec<Holder>,
+    /// The scan before the last found no fd that leads to it.
+    pub(super) was_unheld: bool,
     pub(super) evidence: Evidence,
 }
 
 /// A holder this young may be a child on its way to exec.
 const PASSING: Nanos = Nanos(500_000_000);
+
+/// A server that forks for each connection does so within this time.
+const AT_ONCE: Nanos = Nanos::SECOND;
 
 /// What is known beyond the socket, for a finding about it.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +69,22 @@ pub struct Context<'a> {
     pub listeners: &'a Listeners,
     /// What processes said, and what namespaces are called.
     pub names: &'a Names,
+    /// Processes that have ended since the pass began.
+    pub gone: &'a FxHashSet<u32>,
     /// When the pass began.
     pub started: Timestamp,
     /// What it covered.
     pub scope: Scope,
+}
+
+impl<'a> Context<'a> {
+    fn standing(&self, pid: u32) -> Standing<'a> {
+        match self.names.process(pid, self.started) {
+            _ if self.gone.contains(&pid) => Standing::Gone,
+            Some(facts) => Standing::Known(facts),
+            None => Standing::NotAsked,
+        }
+    }
 }
 
 impl Lingering {
@@ -82,7 +104,8 @@ impl Lingering {
         let others = self.holders.iter().map(|holder| holder.process.pid);
         let others =
             others.filter(move |&pid| Some(pid) != owner && last.replace(pid) != Some(pid));
-        let listening = known.into_iter().flat_map(Known::pids);
+        let listening = known.into_iter().flat_map(Known::accepting);
+        let listening = listening.map(|holder| holder.process.pid);
         owner.into_iter().chain(others).chain(listening).take(MOST)
     }
 
@@ -139,42 +162,78 @@ impl Lingering {
             state: self.state,
             holders: &self.holders,
             connected: self.connected,
-            younger_holders: context.is_some_and(|context| self.holders_are_younger(context)),
+            younger_holders: self.evidence.server.is_some()
+                || context.is_some_and(|context| self.holders_are_younger(context)),
             expected_acked: self.expected_acked,
             acked: self.acked,
         }
     }
 
+    /// No file descriptor leads to it, though it is in no accept queue.
+    pub(super) fn is_unheld(&self) -> bool {
+        self.holders.is_empty() && self.socket.has_file
+    }
+
+    /// Whether one more scan is needed. A descriptor that was made, or moved between processes, while
+    /// a scan ran may have been missed by it, but not by the next one, too.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_unheld() && !self.was_unheld
+    }
+
     /// Between fork and exec a child has a copy of every descriptor, however short-lived and properly
-    /// marked: who has only just been forked, or has ended since, is no holder yet. Nobody is dropped
-    /// if all are like that, or if nobody could be asked.
+    /// marked: a process that has only just been forked, or has ended since, is no holder yet. Nobody
+    /// is dropped if all are like that, and nobody who was not asked.
     pub(super) fn forget_passing_holders(&mut self, context: &Context<'_>) {
-        if self.holders.len() < 2 {
-            return;
-        }
-        let settled = |holder: &Holder| {
-            let facts = context.names.process(holder.process.pid, context.started);
-            let started = facts.and_then(|facts| facts.started);
-            started.is_some_and(|at| context.started.since(at) >= PASSING)
+        let passes = |holder: &Holder| match context.standing(holder.process.pid) {
+            Standing::Known(facts) => {
+                facts.started.is_some_and(|at| context.started.since(at) < PASSING)
+            }
+            Standing::Gone => true,
+            Standing::NotAsked => false,
         };
-        if self.holders.iter().any(settled) {
-            self.holders.retain(settled);
+        if !self.holders.iter().all(passes) {
+            self.holders.retain(|holder| !passes(holder));
         }
     }
 
     /// Every holder was forked after the connection began to linger.
     pub(super) fn holders_are_younger(&self, context: &Context<'_>) -> bool {
-        !self.holders.is_empty()
-            && self.holders.iter().all(|holder| {
-                let facts = context.names.process(holder.process.pid, context.started);
-                let started = facts.and_then(|facts| facts.started);
-                started.is_some_and(|at| at > self.since + START_TICK)
-            })
+        let younger = |holder: &Holder| {
+            let started = context.standing(holder.process.pid).started();
+            started.is_some_and(|at| at > self.since + START_TICK)
+        };
+        !self.holders.is_empty() && self.holders.iter().all(younger)
+    }
+
+    /// The server that it came in through, if every holder was started later: a helper that got it
+    /// from the server, on purpose or by accident. A process that holds the listener may have
+    /// accepted it whenever it was started. A child with the server's name that was forked at once
+    /// is what serves the connection.
+    pub(super) fn server_before(&self, context: &Context<'_>) -> Option<Process> {
+        if self.socket.role != Some(Role::Server) || self.holders.is_empty() {
+            return None;
+        }
+        let listener = context.listeners.of(&self.socket)?;
+        let server = self.evidence.opener.or(listener.answerable())?;
+        let came_in = self.socket.born.unwrap_or(self.since);
+        let is_later = |holder: &Holder| {
+            let Holder { process, .. } = holder;
+            let started = context.standing(process.pid).started();
+            let later = started.is_some_and(|at| {
+                if process.comm == server.comm {
+                    at > came_in + AT_ONCE
+                } else {
+                    at + START_TICK > came_in
+                }
+            });
+            later && process.pid != server.pid && !listener.is_held_by(process.pid)
+        };
+        self.holders.iter().all(is_later).then_some(server)
     }
 
     /// How it ended if it is not there any more.
     pub(super) fn gone(&self) -> Ending {
-        let told_dead = self.shown.is_some_and(|shown| shown.verdict == Some(Verdict::DeadFd));
+        let told_dead = self.shown.is_some_and(|shown| shown.dead);
         let cause = match (self.state, self.died) {
             (State::Close, Some(_)) if !told_dead => death(self.socket.error),
             (State::Close, _) => Cause::FdClosed,

@@ -15,11 +15,14 @@ use super::{
     comm::Comm,
     finding::Listener,
     input::{Observation, Scope, Transition},
-    socket::{Holder, How, Owner, Process, Socket, SocketId},
+    socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
     waiters::Waiters,
 };
+
+/// Processes that are remembered as acceptors of one listener.
+const MOST_ACCEPTORS: usize = 16;
 
 const KEEP_CLOSED: Nanos = Nanos::SECOND;
 /// A scan is asked for when this many listeners are known, and whenever they have doubled since.
@@ -36,6 +39,10 @@ pub struct Known {
     netns: u32,
     /// Who holds it, lowest pid first.
     holders: BTreeSet<Holder>,
+    /// Holders of which it is known that they accept: each had a connection of this listener.
+    acceptors: Vec<u32>,
+    /// A scan of everything has looked for acceptors.
+    searched: bool,
     /// The process that called `listen`, while it lives.
     caller: Option<Process>,
     /// The process that a child names, until it is known to live.
@@ -54,6 +61,8 @@ impl Known {
             local: socket.local,
             netns: socket.netns,
             holders: BTreeSet::new(),
+            acceptors: Vec::new(),
+            searched: false,
             caller: None,
             claimed: None,
             queue: (0, 0),
@@ -69,13 +78,24 @@ impl Known {
         self.holders.range(first..).take_while(move |holder| holder.process.pid == pid)
     }
 
+    /// Whether this process holds it.
+    pub fn is_held_by(&self, pid: u32) -> bool {
+        self.held_by(pid).next().is_some()
+    }
+
     /// Whether this process is known to hold it, or to have called `listen` and to live.
     fn is_of(&self, pid: u32) -> bool {
-        self.caller.is_some_and(|caller| caller.pid == pid) || self.held_by(pid).next().is_some()
+        self.caller.is_some_and(|caller| caller.pid == pid) || self.is_held_by(pid)
     }
 
     fn is_settled(&self) -> bool {
         self.caller.is_some() || !self.holders.is_empty()
+    }
+
+    /// How many processes hold it.
+    fn processes(&self) -> usize {
+        let mut last = None;
+        self.pids().filter(|&pid| last.replace(pid) != Some(pid)).count()
     }
 
     /// The processes that hold it.
@@ -83,11 +103,40 @@ impl Known {
         self.holders.iter().map(|holder| holder.process.pid)
     }
 
+    /// The holders that should accept: those that are known to, else all.
+    pub fn accepting(&self) -> impl Iterator<Item = &Holder> {
+        let all = !self.knows_acceptors();
+        self.holders.iter().filter(move |holder| all || self.accepts(holder))
+    }
+
+    /// The process that answers for connections which nobody accepts.
+    pub fn answerable(&self) -> Option<Process> {
+        self.accepting().next().map(|holder| holder.process).or(self.caller)
+    }
+
+    /// Whether it is not known which of its holders accept, and a scan of everything may show it.
+    pub fn wants_acceptors(&self) -> bool {
+        !self.knows_acceptors() && !self.searched && self.processes() != 1
+    }
+
+    fn knows_acceptors(&self) -> bool {
+        self.holders.iter().any(|holder| self.accepts(holder))
+    }
+
+    fn accepts(&self, holder: &Holder) -> bool {
+        self.acceptors.contains(&holder.process.pid)
+    }
+
     /// What a finding says of it.
     pub fn describe(&self) -> Listener {
+        let (mut holders, others): (Vec<_>, Vec<_>) =
+            self.holders.iter().copied().partition(|holder| self.accepts(holder));
+        let accepting = holders.len();
+        holders.extend(others);
         Listener {
             local: self.local,
-            holders: self.holders.iter().copied().collect(),
+            holders,
+            accepting,
             queue_len: self.queue.0,
             queue_limit: self.queue.1,
             waiters: self.waiters,
@@ -129,16 +178,55 @@ impl Listeners {
 
     /// The listener that takes connections to an address.
     fn at(&self, netns: u32, local: SocketAddr) -> Option<&Known> {
-        // The kernel prefers the exact address, then the wildcard of the same family; that of
-        // IPv6 takes in IPv4 where nothing else does.
-        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-        let any = any.into_iter().filter(|any| local.is_ipv4() || any.is_ipv6());
-        std::iter::once(local.ip()).chain(any).find_map(|ip| {
-            let ids = self.by_address.get(&(netns, SocketAddr::new(ip, local.port())))?;
+        self.at_address(netns, local).find_map(|ids| {
             // Of several (SO_REUSEPORT) it is not known which; one with a queue is likelier.
             let known = ids.iter().filter_map(|id| self.known.get(id));
             known.max_by_key(|known| known.queue.0)
         })
+    }
+
+    /// The listeners that may take connections to an address. The kernel prefers the exact address, then
+    /// the wildcard of the same family; that of IPv6 takes in IPv4 where nothing else does.
+    fn at_address(
+        &self,
+        netns: u32,
+        local: SocketAddr,
+    ) -> impl Iterator<Item = &BTreeSet<SocketId>> {
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let any = any.into_iter().filter(move |any| local.is_ipv4() || any.is_ipv6());
+        std::iter::once(local.ip())
+            .chain(any)
+            .filter_map(move |ip| self.by_address.get(&(netns, SocketAddr::new(ip, local.port()))))
+    }
+
+    /// Notes that a process has, or had, a connection that came in through a listener. If it holds
+    /// the listener, too, it accepts.
+    fn note_acceptor(&mut self, socket: &Socket, pid: u32) {
+        let by_id = socket.listener.filter(|id| self.known.contains_key(id));
+        let id = by_id.or_else(|| {
+            let there = self.at_address(socket.netns, socket.local).next()?;
+            there.first().copied().filter(|_| there.len() == 1)
+        });
+        let Some(known) = id.and_then(|id| self.known.get_mut(&id)) else { return };
+        let new = known.acceptors.len() < MOST_ACCEPTORS && !known.acceptors.contains(&pid);
+        if new && known.is_held_by(pid) {
+            known.acceptors.push(pid);
+        }
+    }
+
+    /// Notes that a scan of everything has looked for those who accept at the listener of this
+    /// connection.
+    pub fn searched(&mut self, socket: &Socket) {
+        let by_id = socket.listener.filter(|id| self.known.contains_key(id));
+        let ids: Vec<_> = match by_id {
+            Some(id) => vec![id],
+            None => self.at_address(socket.netns, socket.local).flatten().copied().collect(),
+        };
+        for id in ids {
+            if let Some(known) = self.known.get_mut(&id) {
+                known.searched = true;
+            }
+        }
     }
 
     /// Entries in all tables.
@@ -197,6 +285,11 @@ impl Listeners {
             self.claims.insert((owner.process.pid, listener));
             self.named.entry(owner.process.pid).or_insert(at);
         }
+        let accepted = transition.socket.owner.filter(|owner| owner.how == How::Accept);
+        let acceptor = transition.actor.or(accepted.map(|owner| owner.process));
+        if let Some(acceptor) = acceptor.filter(|_| transition.socket.listener.is_some()) {
+            self.note_acceptor(&transition.socket, acceptor.pid);
+        }
         if transition.new == State::Listen && transition.old != State::Listen {
             // A scan may have seen it before its transition is taken from the ring.
             let Some(known) = self.enter(id, socket, at) else { return };
@@ -247,9 +340,14 @@ impl Listeners {
 
     /// Notes what a scan saw of a listener.
     pub fn observe(&mut self, observation: &Observation, pass_started: Timestamp) {
-        let Some(id) = observation.socket.id.filter(|_| observation.state == State::Listen) else {
+        if observation.state != State::Listen {
+            let server = observation.socket.role != Some(Role::Client);
+            if let Some(holder) = observation.holder.filter(|_| server) {
+                self.note_acceptor(&observation.socket, holder.process.pid);
+            }
             return;
-        };
+        }
+        let Some(id) = observation.socket.id else { return };
         let (socket, at) = (&observation.socket, observation.at);
         let Some(known) = self.enter(id, socket, at) else { return };
         let there = (known.netns, known.local);
@@ -288,6 +386,7 @@ impl Listeners {
                 known.holders.remove(holder);
             }
             self.held -= holders.len();
+            known.acceptors.retain(|&acceptor| acceptor != pid);
             known.caller = known.caller.filter(|caller| caller.pid != pid);
         }
         let claimed: Vec<_> = of_process(&self.claims, pid).collect();
@@ -307,6 +406,7 @@ impl Listeners {
         self.held = 0;
         for (&id, known) in &mut self.known {
             known.holders.clear();
+            known.acceptors.clear();
             if let Some(caller) = known.caller.take() {
                 if let Some(before) = known.claimed.replace(caller) {
                     self.claims.remove(&(before.pid, id));
@@ -321,9 +421,8 @@ impl Listeners {
     /// found again by the next of them.
     pub fn scanned(&mut self, started: Timestamp, scope: Scope) {
         let unchanged = |known: &Known| scope == Scope::Changes && !known.holders.is_empty();
-        let gone = |known: &Known| {
-            known.looked < started && known.closed.is_none() && !unchanged(known)
-        };
+        let gone =
+            |known: &Known| known.looked < started && known.closed.is_none() && !unchanged(known);
         let ids: Vec<_> =
             self.known.iter().filter(|(_, known)| gone(known)).map(|(&id, _)| id).collect();
         for id in ids {

@@ -58,6 +58,8 @@ pub struct Pipeline<'a> {
     covered: Option<Scope>,
     /// Sockets that the present pass over everything has seen.
     alive: FxHashSet<SocketId>,
+    /// Processes that have ended since the present pass began.
+    gone: FxHashSet<u32>,
     table: SocketTable,
     listeners: Listeners,
     lingering: LingerTable,
@@ -82,7 +84,7 @@ impl<'a> Pipeline<'a> {
     /// A pipeline that writes to `sink`.
     pub fn new(rules: Rules, sink: &'a mut dyn Sink) -> Self {
         Self {
-            lingering: LingerTable::new(rules.linger, rules.include_half_open),
+            lingering: LingerTable::new(&rules),
             rules,
             clock: ClockMark::default(),
             now: Timestamp::default(),
@@ -90,6 +92,7 @@ impl<'a> Pipeline<'a> {
             pass: None,
             covered: None,
             alive: FxHashSet::default(),
+            gone: FxHashSet::default(),
             table: SocketTable::default(),
             listeners: Listeners::default(),
             settler: Settler::default(),
@@ -133,6 +136,7 @@ impl<'a> Pipeline<'a> {
                 (self.pass, self.covered) = (Some((at, scope)), Some(scope));
                 self.lost_in_pass = false;
                 self.alive.clear();
+                self.gone.clear();
                 if matches!(scope, Scope::Everything | Scope::Lingering) {
                     self.names.begin_scan();
                 }
@@ -159,6 +163,9 @@ impl<'a> Pipeline<'a> {
             Input::Exited { at, pid } => {
                 self.listeners.exited(pid);
                 self.names.exited(pid);
+                if self.pass.is_some() {
+                    self.gone.insert(pid);
+                }
                 if self.rules.filter.pids.contains(&pid) {
                     self.ended.push_back((at, pid));
                     self.ended_at.insert(pid, at);
@@ -190,7 +197,8 @@ impl<'a> Pipeline<'a> {
 
     /// The pass that is needed now, if any.
     pub fn wants_pass(&self) -> Option<Scope> {
-        if self.lost_since_pass || self.table.wants_sweep() {
+        let lost = self.lost_since_pass || self.table.wants_sweep();
+        if lost || self.lingering.without_acceptors(&self.listeners).next().is_some() {
             return Some(Scope::Everything);
         }
         let lingering = self.lingering.wants_pass() || self.listeners.wants_sweep();
@@ -428,6 +436,9 @@ impl<'a> Pipeline<'a> {
             self.table.retain(&alive);
             self.settler.retain(&alive, started);
             self.lost_since_pass = self.lost_in_pass;
+            let waiting: Vec<_> =
+                self.lingering.without_acceptors(&self.listeners).copied().collect();
+            waiting.iter().for_each(|socket| self.listeners.searched(socket));
             self.sink.census(&self.clock, &self.census())?;
         }
         if scope != Scope::Watched {
@@ -449,7 +460,8 @@ impl<'a> Pipeline<'a> {
         let mut lingering = std::mem::take(&mut self.lingering);
         let (listeners, names) =
             (std::mem::take(&mut self.listeners), std::mem::take(&mut self.names));
-        let context = Context { listeners: &listeners, names: &names, started, scope };
+        let gone = std::mem::take(&mut self.gone);
+        let context = Context { listeners: &listeners, names: &names, gone: &gone, started, scope };
         self.culprits.count_ends(lingering.without_role());
         lingering.confirm(&context, |finding| {
             if shown.is_ok() {

@@ -1,5 +1,7 @@
 //! What a process says of itself beyond its sockets: evidence, never a verdict of its own.
 
+use std::sync::Arc;
+
 use super::{container::Container, time::Timestamp};
 
 /// One look at a process. What could not be read is `None`, never 0.
@@ -25,6 +27,28 @@ pub struct ProcessFacts {
     pub frozen: bool,
     /// Threads that were not looked at, because there are so many.
     pub threads_unseen: u64,
+}
+
+/// What is known of a process at the end of one scan. A process that could not be asked may live: only
+/// one that is known to be gone may be left out of a conclusion.
+#[derive(Clone, Copy, Debug)]
+pub enum Standing<'a> {
+    /// The process lives, and these are its facts.
+    Known(&'a Arc<ProcessFacts>),
+    /// The process ended before it could be asked.
+    Gone,
+    /// There was no time to ask it, or it may not be read.
+    NotAsked,
+}
+
+impl Standing<'_> {
+    /// When the process was forked; `None` if that is not known.
+    pub fn started(&self) -> Option<Timestamp> {
+        match self {
+            Self::Known(facts) => facts.started,
+            Self::Gone | Self::NotAsked => None,
+        }
+    }
 }
 
 /// Threads that do the same.

@@ -53,10 +53,15 @@ pub fn entered(observation: &Observation) -> Began {
     Began { since, at_least: true, not_before: Some(not_before) }
 }
 
-/// A dead socket that an iterator finds: closed, with an fd, and once connected, since only a
+/// A dead socket that an iterator finds: closed, still with a file, and once connected, since only a
 /// handshake or data yields a round-trip time.
 pub fn is_dead(observation: &Observation) -> bool {
-    observation.holder.is_some() && observation.socket.tcp.is_some_and(|tcp| tcp.srtt_us > 0)
+    has_file(observation) && observation.socket.tcp.is_some_and(|tcp| tcp.srtt_us > 0)
+}
+
+/// Something leads to the socket: a file descriptor, or another kernel object.
+pub fn has_file(observation: &Observation) -> bool {
+    observation.holder.is_some() || observation.socket.has_file
 }
 
 /// The change leaves a file descriptor behind on a socket without a connection.
@@ -100,7 +105,7 @@ pub struct Facts<'a> {
     /// Who connected it. Who accepts a connection often hands it to a child or a worker; who connects
     /// means it for itself.
     pub connected: Option<Process>,
-    /// Every holder was forked after it began to linger: none of them opened it.
+    /// Every holder was forked after it came in, or after it began to linger: none of them opened it.
     pub younger_holders: bool,
     /// Bytes that would be acknowledged without anything new being sent, as of the look before.
     pub expected_acked: Option<u64>,
@@ -110,10 +115,11 @@ pub struct Facts<'a> {
 
 /// The verdict that they support.
 pub fn verdict(facts: &Facts<'_>) -> Verdict {
+    let unheld = facts.holders.is_empty() && facts.socket.has_file;
     if facts.state == State::Close {
-        return Verdict::DeadFd;
+        return if unheld { Verdict::Unheld } else { Verdict::DeadFd };
     }
-    if facts.holders.is_empty() && !facts.socket.has_file {
+    if facts.holders.is_empty() && !unheld {
         return Verdict::NeverAccepted;
     }
     if let Some(tcp) = facts.socket.tcp {
@@ -122,13 +128,14 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
         if sent_more || tcp.unsent > 0 && takes {
             return Verdict::HalfOpenInUse;
         }
-        if tcp.unsent > 0 {
+        if tcp.unsent > 0 && !unheld {
             return Verdict::WriteBlocked;
         }
     }
-    let stranger = facts
-        .connected
-        .is_some_and(|client| !facts.holders.is_empty() && !held_by(facts.holders, client.pid));
+    if unheld {
+        return Verdict::Unheld;
+    }
+    let stranger = facts.connected.is_some_and(|client| !held_by(facts.holders, client.pid));
     if processes(facts.holders) > 1 || stranger || facts.younger_holders {
         return Verdict::Inherited;
     }
@@ -147,11 +154,14 @@ pub fn held_by(holders: &[Holder], pid: u32) -> bool {
 }
 
 /// Which owner to keep when a look brings another: of several that were only found with an fd, the
-/// first.
+/// first. What the socket inherited from its listener never replaces what is known of it.
 pub fn prefer(before: Option<Owner>, now: Option<Owner>) -> Option<Owner> {
     let found = |owner: &Owner| owner.how == How::Fd;
+    let inherited = |owner: &Owner| owner.how == How::Listener;
     match (before, now) {
-        (Some(before), Some(now)) if found(&before) && found(&now) => Some(before),
+        (Some(before), Some(now)) if found(&before) && found(&now) || inherited(&now) => {
+            Some(before)
+        }
         (before, now) => now.or(before),
     }
 }

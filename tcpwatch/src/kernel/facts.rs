@@ -9,7 +9,7 @@ use procfs::process::{LimitValue, Process, Task};
 use super::{
     clock,
     pods::Pods,
-    processes::{sees_all_pids, start_time},
+    processes::{has_ended, sees_all_pids, start_time},
 };
 use crate::core::{
     comm::escape,
@@ -21,12 +21,28 @@ use crate::core::{
 /// Threads looked at; more are counted only. A look takes about 20 us.
 const MOST_THREADS: usize = 512;
 
-/// One look at a process; `None` if it is gone, or if `/proc` has other pids than the kernel
+/// What came of asking a process.
+#[derive(Debug)]
+pub enum Answer {
+    /// The process lives.
+    Said(ProcessFacts),
+    /// The process with this id has ended.
+    Gone(u32),
+}
+
+/// Asks one process; `None` if it may not be read, or if `/proc` has other pids than the kernel
 /// program.
-fn process(pid: u32, kubernetes: &Pods) -> Option<ProcessFacts> {
+fn ask(pid: u32, kubernetes: &Pods) -> Option<Answer> {
     if !sees_all_pids() {
         return None;
     }
+    let facts = process(pid, kubernetes);
+    // Afterwards: a process that has ended may have been read half.
+    if has_ended(pid) { Some(Answer::Gone(pid)) } else { facts.map(Answer::Said) }
+}
+
+/// One look at a process; `None` if it cannot be read.
+fn process(pid: u32, kubernetes: &Pods) -> Option<ProcessFacts> {
     let at = clock::mark();
     let process = Process::new(i32::try_from(pid).ok()?).ok()?;
     let (raw_cgroup, stat) = (cgroup(pid), process.stat().ok());
@@ -49,13 +65,14 @@ fn process(pid: u32, kubernetes: &Pods) -> Option<ProcessFacts> {
     })
 }
 
-/// Asks as many of these as there is time for, the first ones first.
-pub fn processes(pids: &[u32]) -> Vec<ProcessFacts> {
+/// Asks as many of these as there is time for, the first ones first. A process without an answer was
+/// not asked, or may not be read.
+pub fn processes(pids: &[u32]) -> Vec<Answer> {
     const PATIENCE: Nanos = Nanos(250_000_000);
     let (began, kubernetes) = (clock::now(), Pods::here());
     pids.iter()
         .take_while(|_| clock::now().since(began) < PATIENCE)
-        .filter_map(|&pid| process(pid, &kubernetes))
+        .filter_map(|&pid| ask(pid, &kubernetes))
         .collect()
 }
 

@@ -221,6 +221,7 @@ pub fn look(plan: &Plan) -> Result<Passes> {
     let types = types.context("read the kernel's BTF")?;
     let mut passes = only_holders(&mut ebpf, &types)?;
     passes.look_only = true;
+    passes.cookies = optional_iterator(&mut ebpf, &types, name::PROG_COOKIES, "tcp", None);
     passes.only.clone_from(&plan.filter.netns);
     passes.later = Some(Later { ebpf, types, layout });
     Ok(passes)
@@ -383,12 +384,13 @@ fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         task_file,
         storage: None,
         tcp: None,
+        cookies: None,
+        only: BTreeSet::new(),
         settings,
         warned: false,
         stays: false,
         entered: 0,
         number: 0,
-        only: BTreeSet::new(),
         look_only: false,
         later: None,
     })

@@ -16,7 +16,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tcpwatch_common::{MOST_QUEUED, PassSetting};
 
-use super::{clock, load::Later, sys};
+use super::{clock, load::Later, processes::sees_all_pids, sys};
 use crate::{
     core::{
         input::{Observation, Scope},
@@ -35,6 +35,11 @@ pub struct Passes {
     pub(super) storage: Option<OwnedFd>,
     /// The sockets of one network namespace that nobody holds.
     pub(super) tcp: Option<OwnedFd>,
+    /// The cookies of the connections in `CLOSE_WAIT` of one network namespace, where nothing is
+    /// remembered.
+    pub(super) cookies: Option<OwnedFd>,
+    /// Network namespaces that these are wanted of; none are all.
+    pub(super) only: BTreeSet<u32>,
     pub(super) settings: Array<MapData, u32>,
     /// It was said that a namespace could not be entered.
     pub(super) warned: bool,
@@ -43,8 +48,6 @@ pub struct Passes {
     pub(super) entered: usize,
     /// Number of the last pass.
     pub(super) number: u32,
-    /// The only namespaces that anybody wants to see; none if all. Others are not entered.
-    pub(super) only: BTreeSet<u32>,
     /// Nothing is remembered from one pass to the next.
     pub(super) look_only: bool,
     /// What loads the iterators over sockets without an fd, once a pass finds that it needs them.
@@ -94,24 +97,36 @@ impl Passes {
         self.set(PassSetting::Number, self.number)?;
         self.set(PassSetting::States, states)?;
         self.set(PassSetting::PidsOnly, u32::from(scope == Scope::Watched))?;
-        let mut inhabitants = FxHashMap::default();
-        let mut queued = false;
         let all = scope == Scope::Everything;
+        // A process in each network namespace that is to be looked into, and in each that was seen.
+        let (mut inhabitants, mut seen_in) = (FxHashMap::default(), FxHashMap::default());
+        let mut found = FxHashSet::default();
+        let mut note = |seen: &Observation| {
+            if all || seen.state == State::CloseWait {
+                found.extend(seen.socket.id);
+            }
+        };
+        let mut queued = false;
         let look_only = self.look_only;
         let own = own_namespace();
         if all {
             inhabitants.insert(own, std::process::id());
         }
+        seen_in.insert(own, std::process::id());
         read(&self.task_file, |seen| {
             if let (Some(expected), Some(id)) = (&mut expected, &seen.socket.id) {
                 expected.remove(id);
             }
             queued |= seen.state == State::Listen
                 && (seen.queue.0 > 0 || seen.socket.protocol == Protocol::Mptcp);
-            if let Some(holder) = seen.holder
-                && (all || look_only && is_long(&seen))
-            {
-                inhabitants.insert(seen.socket.netns, holder.process.pid);
+            if let Some(holder) = seen.holder {
+                if all || look_only && is_long(&seen) {
+                    inhabitants.insert(seen.socket.netns, holder.process.pid);
+                }
+                if look_only {
+                    seen_in.entry(seen.socket.netns).or_insert(holder.process.pid);
+                    note(&seen);
+                }
             }
             take(seen);
         })?;
@@ -122,9 +137,61 @@ impl Passes {
             self.load_rest()?;
         }
         if let Some(storage) = &self.storage {
-            read(storage, &mut take)?;
+            read(storage, |seen| {
+                note(&seen);
+                take(seen);
+            })?;
         }
-        self.namespaces(own, &inhabitants, &mut take)
+        if look_only && !all {
+            self.find_unheld(&seen_in, &found, &mut inhabitants)?;
+        }
+        // Where processes are hidden, so are those who hold most of these.
+        let blind = !sees_all_pids();
+        let held = |seen: &Observation| {
+            let known = || look_only && seen.socket.id.is_some_and(|id| found.contains(&id));
+            seen.socket.has_file && (blind || known())
+        };
+        self.namespaces(own, &inhabitants, &mut |seen| {
+            if !held(&seen) {
+                take(seen);
+            }
+        })
+    }
+
+    /// Adds the network namespaces with a connection that no file descriptor led to.
+    fn find_unheld(
+        &mut self,
+        seen_in: &FxHashMap<u32, u32>,
+        found: &FxHashSet<SocketId>,
+        inhabitants: &mut FxHashMap<u32, u32>,
+    ) -> io::Result<()> {
+        let Some(cookies) = self.cookies.as_ref().filter(|_| sees_all_pids()) else {
+            return Ok(());
+        };
+        let own = own_namespace();
+        for (&netns, &pid) in seen_in {
+            let wanted = self.only.is_empty() || self.only.contains(&netns);
+            if !wanted || inhabitants.contains_key(&netns) || self.stays && netns != own {
+                continue;
+            }
+            let there = if netns == own {
+                read_numbers(cookies)
+            } else {
+                run_in(pid, || read_numbers(cookies))
+            };
+            match there {
+                Ok(there) if there.iter().all(|&cookie| found.contains(&SocketId(cookie))) => {}
+                Ok(_) => {
+                    inhabitants.insert(netns, pid);
+                }
+                Err(error) if netns == own => return Err(error),
+                Err(error) => log::debug!("cannot look into the namespace of {pid}: {error}"),
+            }
+        }
+        if !inhabitants.is_empty() {
+            self.load_rest()?;
+        }
+        Ok(())
     }
 
     /// Loads what was put off until a pass would need it.
@@ -177,7 +244,12 @@ impl Passes {
             if self.stays || !self.only.is_empty() && !self.only.contains(&netns) {
                 continue;
             }
-            match read_in(tcp, pid) {
+            let there = run_in(pid, || {
+                let mut found = Vec::new();
+                read(tcp, |seen| found.push(seen))?;
+                Ok(found)
+            });
+            match there {
                 Ok(found) => {
                     self.entered += 1;
                     found.into_iter().for_each(&mut *take);
@@ -206,18 +278,28 @@ fn own_namespace() -> u32 {
     file.ok().and_then(|file| file.ino().try_into().ok()).unwrap_or(0)
 }
 
-/// Runs the iterator in the network namespace of a process, on a thread of its own.
-fn read_in(link: &OwnedFd, pid: u32) -> io::Result<Vec<Observation>> {
+/// Does something in the network namespace of a process, on a thread of its own.
+fn run_in<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            let mut found = Vec::new();
-            read(link, |seen| found.push(seen))?;
-            Ok(found)
+            work()
         });
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     })
+}
+
+/// Runs an iterator that yields numbers to its end.
+fn read_numbers(link: &OwnedFd) -> io::Result<Vec<u64>> {
+    let mut file = sys::start_iterator(link)?;
+    let mut bytes = Vec::new();
+    while let Err(error) = file.read_to_end(&mut bytes) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+    }
+    Ok(bytes.as_chunks().0.iter().copied().map(u64::from_ne_bytes).collect())
 }
 
 /// Runs the iterator to its end. The kernel hands out whole records.

@@ -73,7 +73,7 @@ pub fn check(pid: u32) -> Result<(), PidError> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
         // The main thread may have ended while others live on; then this has not.
-        Some(Ok(fd)) if has_ended(&fd) => Err(PidError::Zombie(pid)),
+        Some(Ok(fd)) if is_over(&fd) => Err(PidError::Zombie(pid)),
         // A thread's id is refused with EINVAL, since 6.13 with ENOENT (`kernel/pid.c`:
         // `pidfd_prepare`).
         Some(Err(Errno::INVAL | Errno::NOENT)) => match process_of(pid) {
@@ -93,10 +93,20 @@ fn process_of(tid: u32) -> Option<u32> {
 }
 
 /// Whether a pidfd is readable: also a zombie has ended.
-fn has_ended(fd: &OwnedFd) -> bool {
+fn is_over(fd: &OwnedFd) -> bool {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether no process has this id any more, or only a zombie that waits for its parent.
+pub fn has_ended(pid: u32) -> bool {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
+        Some(Ok(fd)) => is_over(&fd),
+        Some(Err(error)) => error == Errno::SRCH,
+        None => true,
+    }
 }
 
 /// When a process was forked, if `/proc` says it.
@@ -157,7 +167,7 @@ impl Watch {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
             Some(Ok(fd)) => {
-                let lives = !has_ended(&fd);
+                let lives = !is_over(&fd);
                 if lives {
                     self.alive.insert(pid, fd);
                 }

@@ -21,11 +21,12 @@
 //!   `null` for MPTCP, and as the kernel and `ss -i` have them: the peer's FIN counts as a byte received,
 //!   the SYN of who connected as one acknowledged. `owner.how` is `connect`, `listen`, `accept`, `fd` or `listener`; the last
 //!   means that the process holds the listener and a worker may have accepted the connection.
-//! - `finding`: the identity fields of a transition and `verdict` (one of the seven, `null` when
+//! - `finding`: the identity fields of a transition and `verdict` (one of the eight, `null` when
 //!   no pass could confirm it), `status` (`open`, `still`, `ended`), `state`, `linger_ns`,
 //!   `linger_at_least` and `linger_at_most_ns` (a bound, where TCP's own times give one), `unread`,
 //!   `unsent`, `role`, `holders` (`pid`, `comm`, `fd`), `listener` (for `never-accepted`: `local`,
-//!   `holders`, `queue_len`, `queue_limit`, `waiters`), `ended` (`how`: `closed`, `exited`,
+//!   `holders`, of which the first `accepting` are known to accept connections there, `queue_len`,
+//!   `queue_limit`, `waiters`), `ended` (`how`: `closed`, `exited`,
 //!   `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
 //!   `in-use`, `gone`; `by`),
 //!   `same_owner` (open findings of this owner), `netns_name`, `inode`, `evidence`, `process` and
@@ -33,7 +34,8 @@
 //!   what a pass does not find any more ended when that began, so `ts` may be before the line above.
 //!   - `evidence`: `waiters` (`waiting`: `nobody`, `epoll-level`, `epoll-edge`, `epoll-disarmed`,
 //!     `epoll-not-reading`, `epoll-several`, `blocked` or `polled`; `epoll`, `blocked` and `polled` count them;
-//!     `epoll_events` without `EPOLL`), `opener`, the times since the last ACK and data, `keepalive`,
+//!     `epoll_events` without `EPOLL`), `opener`, `server` (whose listener the connection came in
+//!     through, if every holder was started later), the times since the last ACK and data, `keepalive`,
 //!     `send_window` (what the peer takes), counters, `error` (an errno), and `tcp`: what `ss -i` and
 //!     `ss -o` show (`congestion`, `timer`, and numbers under their names, `null` where the kernel
 //!     has none).

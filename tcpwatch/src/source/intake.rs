@@ -15,12 +15,16 @@ use rustc_hash::FxHashSet;
 use crate::{
     core::{
         input::{Observation, Scope, Transition},
-        process::ProcessFacts,
         socket::SocketId,
         time::{Nanos, Timestamp},
     },
     decode,
-    kernel::{clock, facts, pass::Passes, ring::Ring},
+    kernel::{
+        clock,
+        facts::{self, Answer},
+        pass::Passes,
+        ring::Ring,
+    },
     stop,
 };
 
@@ -125,7 +129,7 @@ impl Intake {
     }
 
     /// Asks processes what they do; the ring is drained meanwhile.
-    pub(super) fn ask(&mut self, pids: Vec<u32>) -> (Vec<ProcessFacts>, Nanos) {
+    pub(super) fn ask(&mut self, pids: Vec<u32>) -> (Vec<Answer>, Nanos) {
         let Self { ring, batch, undecodable, .. } = self;
         aside(
             || {

@@ -389,6 +389,11 @@ impl<'a> Watcher<'a> {
     fn finish(mut self) -> Result<Summary> {
         self.pace.make_haste();
         self.step()?;
+        // What no file descriptor led to takes a second scan.
+        if self.pipeline.wants_pass() == Some(Scope::Lingering) {
+            self.pace.make_haste();
+            self.step()?;
+        }
         let lost = self.kernel.lost_in_all()?;
         self.tell_lost(lost)?;
         self.mark_clock(clock::mark())?;

@@ -28,7 +28,8 @@ use crate::{
     },
     exit::{Exit, say},
     kernel::{
-        clock, facts,
+        clock,
+        facts::{self, Answer},
         load::{self, Plan},
         pass::Passes,
         privilege, shed,
@@ -187,11 +188,14 @@ fn look(
         let at = look.pipeline.now();
         look.pipeline.push(Input::Namespace { at, inode, name: Some(name) })?;
     }
-    let again = look.pass()?;
-    look.shed(again || watch.is_some())?;
+    let again = look.pass(Scope::Lingering)?;
+    let everything = look.pipeline.wants_pass() == Some(Scope::Everything);
+    look.shed(again || everything || watch.is_some())?;
     if again {
         std::thread::sleep(SECOND_LOOK);
-        look.pass()?;
+    }
+    if again || everything {
+        look.pass(if everything { Scope::Everything } else { Scope::Lingering })?;
     }
     let read = clock::now();
     look.conclude()?;
@@ -206,7 +210,7 @@ fn look(
         for _ in 0..LOOKS {
             std::thread::sleep(time / LOOKS);
             look.pipeline.push(Input::Clock(clock::mark()))?;
-            look.pass()?;
+            look.pass(Scope::Lingering)?;
             look.conclude()?;
         }
     }
@@ -226,15 +230,15 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// One pass; says whether another is needed before anything can be concluded.
-    fn pass(&mut self) -> Result<bool> {
+    fn pass(&mut self, scope: Scope) -> Result<bool> {
         let at = clock::now();
-        self.pipeline.push(Input::PassBegin { at, scope: Scope::Lingering })?;
+        self.pipeline.push(Input::PassBegin { at, scope })?;
         let mut again = false;
         let mut pushed = Ok(());
         let (pipeline, filter) = (&mut self.pipeline, &self.filter);
         let young = self.linger.min(SECOND_LOOK.into());
         self.passes
-            .run(Scope::Lingering, |seen| {
+            .run(scope, |seen| {
                 again |=
                     needs_second_look(&seen, young) && filter.accepts(&seen.socket, seen.state);
                 if pushed.is_ok() {
@@ -265,8 +269,12 @@ impl Look<'_> {
     /// Asks the processes that matter, and shows what the last pass has confirmed.
     fn conclude(&mut self) -> Result<()> {
         let pids = self.pipeline.wants_processes();
-        for facts in facts::processes(&pids) {
-            self.pipeline.push(Input::Process(facts.into()))?;
+        for answer in facts::processes(&pids) {
+            let at = self.pipeline.now();
+            self.pipeline.push(match answer {
+                Answer::Said(facts) => Input::Process(facts.into()),
+                Answer::Gone(pid) => Input::Exited { at, pid },
+            })?;
         }
         self.pipeline.push(Input::PassEnd { at: clock::now() })?;
         Ok(())
@@ -274,7 +282,8 @@ impl Look<'_> {
 }
 
 /// A second look tells more of it: it may only just have begun to linger, which it does in the best
-/// of programs; or it sent something of late, or has something to send, which the peer may take.
+/// of programs; it sent something of late, or has something to send, which the peer may take; or a
+/// file descriptor that leads to it was on its way from one process to another.
 fn needs_second_look(seen: &Observation, linger: Nanos) -> bool {
     // A client's SYN counts as one byte acknowledged.
     const SYN: u64 = 1;
@@ -284,7 +293,7 @@ fn needs_second_look(seen: &Observation, linger: Nanos) -> bool {
     let sends =
         seen.socket.tcp.is_some_and(|tcp| tcp.unsent > 0 || tcp.bytes_acked > SYN && recently);
     match seen.state {
-        State::CloseWait => young || sends,
+        State::CloseWait => young || sends || seen.holder.is_none() && seen.socket.has_file,
         // Since when it is dead nobody knows.
         State::Close => is_dead(seen) && linger > Nanos(0),
         _ => false,

@@ -99,6 +99,8 @@ pub struct RecordedRules {
     pub uids: BTreeSet<u32>,
     /// Only transitions from or to these states, by their kernel names.
     pub states: BTreeSet<String>,
+    /// Processes of other pid namespaces were hidden.
+    pub hides_holders: bool,
 }
 
 /// Findings after this time, where a file does not say after which.
@@ -118,6 +120,7 @@ impl Default for RecordedRules {
             netns: BTreeSet::new(),
             uids: BTreeSet::new(),
             states: BTreeSet::new(),
+            hides_holders: false,
         }
     }
 }
@@ -153,6 +156,7 @@ impl From<&Rules> for RecordedRules {
             netns: filter.netns.clone(),
             uids: filter.uids.clone(),
             states: filter.states.iter().map(|state| state.name().to_owned()).collect(),
+            hides_holders: filter.hides_holders,
         }
     }
 }
@@ -172,6 +176,7 @@ impl RecordedRules {
                 netns: self.netns.clone(),
                 uids: self.uids.clone(),
                 states: self.states.iter().filter_map(state).collect(),
+                hides_holders: self.hides_holders,
             },
             findings_only: self.findings_only,
             include_half_open: self.include_half_open,

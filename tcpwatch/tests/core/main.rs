@@ -11,6 +11,7 @@ mod notation;
 mod outlet;
 mod owners;
 mod properties;
+mod purity;
 mod report;
 mod scenarios;
 mod serve;

@@ -55,6 +55,7 @@ pub(crate) fn rules(line: &str) -> Rules {
             }
             ("remote", port) => rules.filter.remote_ports = [port.parse().unwrap()].into(),
             ("findings", _) => rules.findings_only = true,
+            ("hides-holders", _) => rules.filter.hides_holders = true,
             ("half-open", _) => rules.include_half_open = true,
             other => panic!("no rule {other:?}"),
         }
@@ -206,7 +207,7 @@ fn socket(name: &str, words: &[&str]) -> Socket {
         listener: value(words, "listener").map(id),
         born: value(words, "born").map(time),
         netns: 1,
-        protocol: Protocol::Tcp,
+        protocol: if words.contains(&"mptcp") { Protocol::Mptcp } else { Protocol::Tcp },
         local: addrs[0],
         remote: addrs.get(1).copied().unwrap_or("0.0.0.0:0".parse().unwrap()),
         uid: 0,
@@ -227,7 +228,7 @@ fn socket(name: &str, words: &[&str]) -> Socket {
         },
         has_file: inode.is_some(),
         watched: false,
-        tcp: Some(TcpInfo {
+        tcp: (!words.contains(&"mptcp")).then(|| TcpInfo {
             bytes_received: 0,
             bytes_acked: number("acked").unwrap_or(0),
             unread: small("unread"),

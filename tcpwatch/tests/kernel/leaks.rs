@@ -25,7 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn leaks(flags: &[&str]) -> Output {
+pub(crate) fn leaks(flags: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tcpwatch"))
         .args(["leaks", "-N", &namespace()])
         .args(flags)

@@ -13,6 +13,7 @@ mod files;
 mod findings;
 #[path = "../export/harmless.rs"]
 mod harmless;
+mod holders;
 mod hostile;
 mod leaks;
 mod notify;
@@ -75,6 +76,7 @@ fn tests() -> Vec<Test> {
         record::tests(),
         odd::tests(),
         hostile::tests(),
+        holders::tests(),
         top::tests(),
         notify::tests(),
         serve::tests(),

@@ -62,6 +62,7 @@ pub(super) struct FindingLine {
 struct ListenerField {
     local: Endpoint,
     holders: Vec<HolderField>,
+    accepting: usize,
     queue_len: u32,
     queue_limit: u32,
     waiters: Option<WaitersField>,
@@ -72,6 +73,7 @@ impl From<&Listener> for ListenerField {
         Self {
             local: listener.local.into(),
             holders: listener.holders.iter().map(HolderField::from).collect(),
+            accepting: listener.accepting,
             queue_len: listener.queue_len,
             queue_limit: listener.queue_limit,
             waiters: listener.waiters.map(WaitersField::from),
@@ -124,6 +126,7 @@ impl FindingLine {
 struct EvidenceField {
     waiters: Option<WaitersField>,
     opener: Option<ProcessField>,
+    server: Option<ProcessField>,
     last_ack_received_ns: Option<u64>,
     last_data_received_ns: Option<u64>,
     last_data_sent_ns: Option<u64>,
@@ -144,6 +147,7 @@ impl EvidenceField {
         Self {
             waiters: evidence.waiters.map(WaitersField::from),
             opener: evidence.opener.map(ProcessField::from),
+            server: evidence.server.map(ProcessField::from),
             last_ack_received_ns: activity.map(|activity| activity.ack_received.0),
             last_data_received_ns: activity.map(|activity| activity.data_received.0),
             last_data_sent_ns: activity.map(|activity| activity.data_sent.0),

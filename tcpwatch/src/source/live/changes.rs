@@ -223,12 +223,13 @@ mod tests {
     fn a_namespace_is_renamed_when_its_lowest_pid_is_another() {
         let mut changes = Changes::default();
         let mut other = seen(2, 5, 5);
-        other.holder = other.holder.map(|holder| Holder {
-            process: Process { pid: 9, ..holder.process },
-            ..holder
-        });
+        other.holder = other
+            .holder
+            .map(|holder| Holder { process: Process { pid: 9, ..holder.process }, ..holder });
         changes.replace(&[seen(1, 5, 4), other.clone()]);
-        assert!(changes.select(vec![seen(1, 6, 4), other.clone()], |_, _| false).renamed.is_empty());
+        assert!(
+            changes.select(vec![seen(1, 6, 4), other.clone()], |_, _| false).renamed.is_empty()
+        );
         let selected = changes.select(vec![other], |_, _| false);
         assert_eq!(selected.renamed, BTreeSet::from([1]));
         assert_eq!(selected.observations.len(), 1);

@@ -12,7 +12,7 @@ use crate::{
         state::State,
         time::{Nanos, Timestamp},
     },
-    kernel::{clock, memory},
+    kernel::{clock, facts::Answer, memory},
     source::intake::Pass,
 };
 
@@ -134,8 +134,11 @@ impl Watcher<'_> {
         }
         self.name_namespaces()?;
         let (answers, cost) = self.intake.ask(pids);
-        for facts in answers {
-            self.pipeline.push(Input::Process(facts.into()))?;
+        for answer in answers {
+            match answer {
+                Answer::Said(facts) => self.pipeline.push(Input::Process(facts.into()))?,
+                Answer::Gone(pid) => self.has_ended(pid)?,
+            }
         }
         Ok(cost)
     }

@@ -269,7 +269,7 @@ impl Groups {
     /// has none.
     fn judge_limits(&mut self) {
         let growing: Vec<u32> = self.growing.iter().copied().collect();
-        let takes_fds = |key: &Key| key.verdict != Some(Verdict::NeverAccepted);
+        let takes_fds = |key: &Key| key.verdict.is_none_or(Verdict::takes_fd);
         let mut rates: BTreeMap<Option<Process>, u64> = BTreeMap::new();
         for group in growing.iter().filter_map(|&number| self.slots[number as usize].as_ref()) {
             if let (Some(growth), true) = (group.growth, takes_fds(&group.key)) {
