@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod bombs;
 mod damage;
 mod fuzz_corpus;
 mod growth;
@@ -10,6 +11,7 @@ mod losses;
 mod notation;
 mod outlet;
 mod properties;
+mod recorder;
 mod report;
 mod scenarios;
 mod serve;
