@@ -1,14 +1,15 @@
 //! When to stop: a signal, the end of the time, or the end of a command that is run.
 //!
 //! Threads of their own wait, so that a run whose output nobody takes can still be ended: it gets
-//! a few seconds to finish, or until a second signal.
+//! a few seconds to finish, or until a second signal. Writing to a file waits for nobody; a run that
+//! does gets as long as a disk may need.
 
 use std::{
     process::{self, Command},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{RecvTimeoutError, Sender, channel},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
     time::Duration,
@@ -24,8 +25,12 @@ use tokio::sync::oneshot;
 
 use crate::{exit::say, launch::Launcher};
 
-/// How long a run may take to write what is left after it was told to stop.
+/// How long a run may take to write what is left after it was told to stop,
 const PATIENCE: Duration = Duration::from_secs(3);
+/// and how much longer while it writes to files. A recorder ends well before.
+const PATIENCE_WITH_FILES: Duration = Duration::from_mins(1);
+/// How often the time that is left is looked at.
+const TICK: Duration = Duration::from_millis(100);
 /// Signals this close to the first are the same as the first.
 const SAME_WISH: Duration = Duration::from_millis(500);
 const COULD_NOT_FINISH: i32 = 2;
@@ -37,6 +42,17 @@ pub struct Stop {
     flag: Arc<AtomicBool>,
     /// The run has written all it had.
     over: Arc<AtomicBool>,
+    /// Files that the run still writes to.
+    files: Arc<AtomicUsize>,
+}
+
+/// While it is there, the run writes to a file, and is given the time for it.
+pub struct WritesFile(Arc<AtomicUsize>);
+
+impl Drop for WritesFile {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Drop for Stop {
@@ -76,35 +92,31 @@ impl Stop {
         let flag = Arc::new(AtomicBool::new(false));
         let raised = Arc::clone(&flag);
         let over = Arc::new(AtomicBool::new(false));
-        let is_over = Arc::clone(&over);
+        let files = Arc::new(AtomicUsize::new(0));
+        let ending = Ending {
+            rung,
+            over: Arc::clone(&over),
+            files: Arc::clone(&files),
+            left: PATIENCE,
+            left_with_files: PATIENCE_WITH_FILES,
+        };
         thread::spawn(move || {
-            if rung.recv().is_err() {
+            if ending.rung.recv().is_err() {
                 return;
             }
             raised.store(true, Ordering::Release);
-            if tell.send(()).is_err() {
-                return;
+            if tell.send(()).is_ok() {
+                ending.wait();
             }
-            // What comes at once is the same wish: timeout(1) sends its signal twice.
-            thread::sleep(SAME_WISH);
-            while rung.try_recv().is_ok() {}
-            // Nobody is left who could ring: the run has ended.
-            let mut again = rung.recv_timeout(PATIENCE);
-            if again == Err(RecvTimeoutError::Timeout) && is_over.load(Ordering::Acquire) {
-                // What is still done has a limit of its own.
-                again = rung.recv().map_err(|_| RecvTimeoutError::Disconnected);
-            }
-            if again == Err(RecvTimeoutError::Disconnected) {
-                return;
-            }
-            say(if is_over.load(Ordering::Acquire) {
-                "tcpwatch: error: told to stop at once; what was not handed on is lost"
-            } else {
-                "tcpwatch: error: nobody takes the output; what was not written is lost"
-            });
-            give_up();
         });
-        Self { told, alarm, flag, over }
+        Self { told, alarm, flag, over, files }
+    }
+
+    /// Gives the run more time to end, for as long as what is returned is kept: it writes to a file.
+    #[must_use]
+    pub fn writes_file(&self) -> WritesFile {
+        self.files.fetch_add(1, Ordering::AcqRel);
+        WritesFile(Arc::clone(&self.files))
     }
 
     /// What to ring.
@@ -136,6 +148,72 @@ impl Stop {
         let _ = (&mut self.told).await;
     }
 }
+
+/// A run that was told to stop, and has not ended yet.
+struct Ending {
+    rung: Receiver<()>,
+    over: Arc<AtomicBool>,
+    files: Arc<AtomicUsize>,
+    /// How long it may still take, and while it writes to files.
+    left: Duration,
+    left_with_files: Duration,
+}
+
+impl Ending {
+    /// Returns when the run has ended; ends it when it takes too long, or at a second signal.
+    fn wait(self) {
+        // What comes at once is the same wish: timeout(1) sends its signal twice.
+        thread::sleep(SAME_WISH);
+        while self.rung.try_recv().is_ok() {}
+        let Some(why) = self.too_long() else { return };
+        say(why);
+        give_up();
+    }
+
+    /// Why the run must not go on; `None` if it has ended.
+    fn too_long(mut self) -> Option<&'static str> {
+        loop {
+            let over = self.over.load(Ordering::Acquire);
+            let writes = self.files.load(Ordering::Acquire) > 0;
+            // What is still done when the output is complete has a limit of its own.
+            let rung = if over {
+                self.rung.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.rung.recv_timeout(TICK)
+            };
+            match rung {
+                // Nobody is left who could ring: the run has ended.
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(()) if over => {
+                    return Some(
+                        "tcpwatch: error: told to stop at once; what was not handed on is lost",
+                    );
+                }
+                Ok(()) if writes => {
+                    return Some(
+                        "tcpwatch: error: told to stop at once; what was not written is lost",
+                    );
+                }
+                Ok(()) => return Some(NOBODY_TAKES_IT),
+                Err(RecvTimeoutError::Timeout) if writes => {
+                    self.left_with_files = self.left_with_files.saturating_sub(TICK);
+                }
+                Err(RecvTimeoutError::Timeout) => self.left = self.left.saturating_sub(TICK),
+            }
+            if self.left.is_zero() {
+                return Some(NOBODY_TAKES_IT);
+            }
+            if self.left_with_files.is_zero() {
+                return Some(
+                    "tcpwatch: error: not done after a minute; what was not written is lost",
+                );
+            }
+        }
+    }
+}
+
+const NOBODY_TAKES_IT: &str =
+    "tcpwatch: error: nobody takes the output; what was not written is lost";
 
 /// Hands signals on to a command.
 pub struct Forwarder {
@@ -203,4 +281,43 @@ fn give_up() {
         put_right();
     }
     process::exit(COULD_NOT_FINISH);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that has a tick to end, and twenty while it writes to files; what rings it, and its files.
+    fn ending() -> (Ending, Sender<()>, Arc<AtomicUsize>) {
+        let (alarm, rung) = channel();
+        let files = Arc::new(AtomicUsize::new(0));
+        let ending = Ending {
+            rung,
+            over: Arc::default(),
+            files: Arc::clone(&files),
+            left: TICK,
+            left_with_files: TICK * 20,
+        };
+        (ending, alarm, files)
+    }
+
+    #[test]
+    fn who_writes_files_has_longer_than_who_waits_for_a_reader() {
+        let (ending, _alarm, _) = ending();
+        assert_eq!(ending.too_long(), Some(NOBODY_TAKES_IT));
+        let (ending, alarm, files) = super::tests::ending();
+        files.store(1, Ordering::Release);
+        let waiting = thread::spawn(|| ending.too_long());
+        thread::sleep(TICK * 4);
+        assert!(!waiting.is_finished(), "it has not had its time");
+        drop(alarm);
+        assert_eq!(waiting.join().unwrap(), None, "it has ended by itself");
+    }
+
+    #[test]
+    fn a_file_that_is_never_complete_ends_too() {
+        let (ending, _alarm, files) = ending();
+        files.store(1, Ordering::Release);
+        assert!(ending.too_long().unwrap().contains("not done after a minute"));
+    }
 }
