@@ -2,6 +2,7 @@
 
 use super::{
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
+    holders::Holders,
     listeners::{Known, Listeners},
     names::Names,
     socket::{Holder, Process, Socket},
@@ -42,7 +43,7 @@ pub(super) struct Lingering {
     pub(super) shown: Option<Shown>,
     /// The last look, and whom its pass saw holding the socket.
     pub(super) seen: Option<Timestamp>,
-    pub(super) holders: Vec<Holder>,
+    pub(super) holders: Holders,
     pub(super) evidence: Evidence,
 }
 
@@ -97,7 +98,7 @@ impl Lingering {
             at_least: self.at_least && self.died.is_none(),
             at_most: self.died.or(self.not_before).map(|begin| at.since(begin)),
             socket: self.socket,
-            holders: self.holders.clone(),
+            holders: self.holders.to_vec(),
             listener: None,
             evidence: self.evidence.clone(),
             netns_name: None,

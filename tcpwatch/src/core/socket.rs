@@ -61,7 +61,7 @@ pub struct Owner {
 }
 
 /// A process with a file descriptor on the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder {
     /// The process.
     pub process: Process,
