@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod filter;
 pub mod finding;
 pub mod growth;
+pub mod holders;
 pub mod input;
 pub mod linger;
 pub mod lingering;

@@ -67,11 +67,11 @@ impl From<Damage> for DamageField {
 /// `tcpwatch info`.
 pub fn command(args: &InfoArgs) -> Outcome {
     processes::allow_many_files();
-    let files: Vec<_> = args.files.iter().map(|path| TraceFile::open(path)).collect();
+    let opened = recording::open_all(&args.files)?;
     shed::all()?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    for (number, file) in files.into_iter().enumerate() {
-        let info = read(&file?)?;
+    for (number, info) in opened.each(read).enumerate() {
+        let info = info?;
         if args.json {
             serde_json::to_writer(&mut out, &info)?;
             writeln!(out)?;

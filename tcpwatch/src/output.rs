@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{FileType, fstat},
     termios::tcgetwinsize,
 };
 
@@ -110,6 +111,12 @@ pub fn stdout_width() -> usize {
     let stdout = io::stdout();
     let size = tcgetwinsize(&stdout).ok().filter(|size| size.ws_col > 0);
     size.map_or(usize::MAX, |size| size.ws_col.into())
+}
+
+/// Whether standard output is a file, which takes all there is without anybody who reads it.
+pub fn stdout_is_file() -> bool {
+    let kind = fstat(io::stdout()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    kind.is_ok_and(FileType::is_file)
 }
 
 fn width(out: &File) -> Option<usize> {

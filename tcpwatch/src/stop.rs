@@ -1,13 +1,14 @@
 //! When to stop: a signal, the end of the time, or the end of a command that is run.
 //!
 //! Threads of their own wait, so that a run whose output nobody takes can still be ended: it has as
-//! long as it gets on, and a few seconds when it does not; or until a second signal.
+//! long as it makes progress, and a few seconds when it does not; or until a second signal. Writing to a
+//! file waits for nobody: a run that does may stand still for as long as a disk may need.
 
 use std::{
     process::{self, Command},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -24,10 +25,12 @@ use tokio::sync::oneshot;
 
 use crate::{exit::say, launch::Launcher};
 
-/// How long a run that was told to stop may stand still.
+/// How long a run that was told to stop may stand still,
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often it is looked at meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// and how long while it writes to files. A recorder ends well before.
+const PATIENCE_WITH_FILES: Duration = Duration::from_mins(1);
+/// How often the progress is looked at.
+const TICK: Duration = Duration::from_millis(100);
 /// Signals this close to the first are the same as the first.
 const SAME_WISH: Duration = Duration::from_millis(500);
 const COULD_NOT_FINISH: i32 = 2;
@@ -39,6 +42,17 @@ pub struct Stop {
     flag: Arc<AtomicBool>,
     /// The run has written all it had.
     over: Arc<AtomicBool>,
+    /// Files that the run still writes to.
+    files: Arc<AtomicUsize>,
+}
+
+/// While it is there, the run writes to a file, and is given the time for it.
+pub struct WritesFile(Arc<AtomicUsize>);
+
+impl Drop for WritesFile {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Drop for Stop {
@@ -78,31 +92,32 @@ impl Stop {
         let flag = Arc::new(AtomicBool::new(false));
         let raised = Arc::clone(&flag);
         let over = Arc::new(AtomicBool::new(false));
-        let is_over = Arc::clone(&over);
+        let files = Arc::new(AtomicUsize::new(0));
+        let ending = Ending {
+            rung,
+            over: Arc::clone(&over),
+            files: Arc::clone(&files),
+            progress: &STEPS,
+            patience: PATIENCE,
+            patience_with_files: PATIENCE_WITH_FILES,
+        };
         thread::spawn(move || {
-            if rung.recv().is_err() {
+            if ending.rung.recv().is_err() {
                 return;
             }
             raised.store(true, Ordering::Release);
-            if tell.send(()).is_err() {
-                return;
+            if tell.send(()).is_ok() {
+                ending.wait();
             }
-            // What comes at once is the same wish: timeout(1) sends its signal twice.
-            thread::sleep(SAME_WISH);
-            while rung.try_recv().is_ok() {}
-            // Nobody is left who could ring: the run has ended.
-            let again = wait_while_it_gets_on(&rung, &is_over);
-            if again == Err(RecvTimeoutError::Disconnected) {
-                return;
-            }
-            if is_over.load(Ordering::Acquire) {
-                say("tcpwatch: error: told to stop at once; what was not handed on is lost");
-            } else {
-                say(&format!("tcpwatch: error: {}", unwritten()));
-            }
-            give_up();
         });
-        Self { told, alarm, flag, over }
+        Self { told, alarm, flag, over, files }
+    }
+
+    /// Gives the run more time to end, for as long as what is returned is kept: it writes to a file.
+    #[must_use]
+    pub fn writes_file(&self) -> WritesFile {
+        self.files.fetch_add(1, Ordering::AcqRel);
+        WritesFile(Arc::clone(&self.files))
     }
 
     /// What to ring.
@@ -132,6 +147,60 @@ impl Stop {
     /// Returns when it is time to stop.
     pub async fn wanted(&mut self) {
         let _ = (&mut self.told).await;
+    }
+}
+
+/// A run that was told to stop, and has not ended yet.
+struct Ending {
+    rung: Receiver<()>,
+    over: Arc<AtomicBool>,
+    files: Arc<AtomicUsize>,
+    progress: &'static AtomicU64,
+    /// How long it may stand still, and while it writes to files.
+    patience: Duration,
+    patience_with_files: Duration,
+}
+
+impl Ending {
+    /// Returns when the run has ended; ends it when it takes too long, or at a second signal.
+    fn wait(self) {
+        // What comes at once is the same wish: timeout(1) sends its signal twice.
+        thread::sleep(SAME_WISH);
+        while self.rung.try_recv().is_ok() {}
+        let Some(why) = self.too_long() else { return };
+        say(&format!("tcpwatch: error: {why}"));
+        give_up();
+    }
+
+    /// Why the run must not go on; `None` if it has ended.
+    fn too_long(self) -> Option<String> {
+        let (mut steps, mut stood) = (self.progress.load(Ordering::Relaxed), Duration::ZERO);
+        loop {
+            let over = self.over.load(Ordering::Acquire);
+            let writes = self.files.load(Ordering::Acquire) > 0;
+            // What is still done when the output is complete has a limit of its own.
+            let rung = if over {
+                self.rung.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.rung.recv_timeout(TICK)
+            };
+            match rung {
+                // Nobody is left who could ring: the run has ended.
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(()) if over => {
+                    return Some("told to stop at once; what was not handed on is lost".to_owned());
+                }
+                Ok(()) => return Some(format!("told to stop at once; {}", unwritten())),
+                Err(RecvTimeoutError::Timeout) => stood += TICK,
+            }
+            let now = self.progress.load(Ordering::Relaxed);
+            if std::mem::replace(&mut steps, now) != now {
+                stood = Duration::ZERO;
+            }
+            if stood >= if writes { self.patience_with_files } else { self.patience } {
+                return Some(unwritten());
+            }
+        }
     }
 }
 
@@ -187,30 +256,6 @@ fn block(signals: &[Signal]) -> Result<SigSet> {
     Ok(set)
 }
 
-/// Waits until somebody rings again, or until the run stands still for too long.
-fn wait_while_it_gets_on(
-    rung: &Receiver<()>,
-    is_over: &AtomicBool,
-) -> Result<(), RecvTimeoutError> {
-    let (mut steps, mut left) = (STEPS.load(Ordering::Relaxed), PATIENCE);
-    loop {
-        match rung.recv_timeout(LOOK_EVERY) {
-            Err(RecvTimeoutError::Timeout) => {}
-            rung => return rung,
-        }
-        if is_over.load(Ordering::Acquire) {
-            // What is still done has a limit of its own.
-            return rung.recv().map_err(|_| RecvTimeoutError::Disconnected);
-        }
-        let now = STEPS.load(Ordering::Relaxed);
-        left = if now == steps { left.saturating_sub(LOOK_EVERY) } else { PATIENCE };
-        steps = now;
-        if left.is_zero() {
-            return Err(RecvTimeoutError::Timeout);
-        }
-    }
-}
-
 /// What this process has got done: it stands still when the run does.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
@@ -247,4 +292,60 @@ fn give_up() {
         put_right();
     }
     process::exit(COULD_NOT_FINISH);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that has a tick to end, and twenty while it writes to files; what rings it, and its files.
+    fn ending(progress: &'static AtomicU64) -> (Ending, Sender<()>, Arc<AtomicUsize>) {
+        let (alarm, rung) = channel();
+        let files = Arc::new(AtomicUsize::new(0));
+        let ending = Ending {
+            rung,
+            over: Arc::default(),
+            files: Arc::clone(&files),
+            progress,
+            patience: TICK,
+            patience_with_files: TICK * 20,
+        };
+        (ending, alarm, files)
+    }
+
+    #[test]
+    fn who_writes_files_has_longer_than_who_waits_for_a_reader() {
+        static STOOD: AtomicU64 = AtomicU64::new(0);
+        let (waits, _alarm, _) = ending(&STOOD);
+        assert!(waits.too_long().unwrap().contains("what was not written is lost"));
+        let (ending, alarm, files) = ending(&STOOD);
+        files.store(1, Ordering::Release);
+        let waiting = thread::spawn(|| ending.too_long());
+        thread::sleep(TICK * 4);
+        assert!(!waiting.is_finished(), "it has not had its time");
+        drop(alarm);
+        assert_eq!(waiting.join().unwrap(), None, "it has ended by itself");
+    }
+
+    #[test]
+    fn a_file_that_is_never_complete_ends_too() {
+        static STOOD: AtomicU64 = AtomicU64::new(0);
+        let (ending, _alarm, files) = ending(&STOOD);
+        files.store(1, Ordering::Release);
+        assert!(ending.too_long().is_some());
+    }
+
+    #[test]
+    fn who_makes_progress_is_waited_for() {
+        static STEPS: AtomicU64 = AtomicU64::new(0);
+        let (ending, alarm, _) = ending(&STEPS);
+        let ending = Ending { patience: TICK * 4, ..ending };
+        let waiting = thread::spawn(|| ending.too_long());
+        for _ in 0..10 {
+            thread::sleep(TICK);
+            STEPS.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(alarm);
+        assert_eq!(waiting.join().unwrap(), None, "it was ended while it made progress");
+    }
 }

@@ -47,9 +47,11 @@
 pub mod block;
 mod codec;
 pub mod decode;
+pub mod disk;
 pub mod encode;
 mod facts;
 pub mod file;
+mod files;
 pub mod index;
 pub mod meta;
 pub mod pack;
@@ -58,6 +60,7 @@ pub mod recorder;
 pub mod recording;
 mod row;
 pub mod series;
+mod syncer;
 mod wire;
 pub mod writer;
 

@@ -40,7 +40,7 @@ fn main() {
         .collect();
     traces.sort();
     assert!(!traces.is_empty(), "there are traces");
-    let trials = traces
+    let mut trials: Vec<_> = traces
         .iter()
         .flat_map(|path| {
             let name = path.file_stem().unwrap().to_string_lossy();
@@ -50,6 +50,7 @@ fn main() {
             })
         })
         .collect();
+    trials.push(Trial::test("every_verb_takes_a_directory", every_verb_takes_a_directory));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -62,6 +63,52 @@ fn tcpwatch(args: &[&str], trace: &Path) -> Output {
         .env("TZ", "UTC")
         .output()
         .unwrap()
+}
+
+/// A directory stands for the trace files in it; what is none is said and left out.
+fn every_verb_takes_a_directory() -> Result<(), Failed> {
+    let dir = tempfile::tempdir().unwrap();
+    let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    let recordings = dir.path().join("box");
+    fs::create_dir(&recordings).unwrap();
+    fs::copy(traces.join("shop.tcpw"), recordings.join("shop.tcpw")).unwrap();
+    fs::write(recordings.join("notes.txt"), "none of these").unwrap();
+    let table = dir.path().join("out.parquet");
+    let page = dir.path().join("out.html");
+    let verbs: [&[&str]; 7] = [
+        &["info"],
+        &["replay"],
+        &["report"],
+        &["report", "--html", page.to_str().unwrap()],
+        &["diff", recordings.to_str().unwrap()],
+        &["export", "--to", "parquet", "-o", table.to_str().unwrap()],
+        &["top", "--frame", "100x30", "--replay"],
+    ];
+    for verb in verbs {
+        let one = tcpwatch(verb, &recordings.join("shop.tcpw"));
+        // A page is never written over another.
+        let _ = fs::remove_file(&page);
+        let all = tcpwatch(verb, &recordings);
+        if !all.status.success() || !all.stderr.is_empty() {
+            return Err(format!("{verb:?}: {all:?}").into());
+        }
+        let named =
+            |output: &[u8]| String::from_utf8_lossy(output).replace("box/shop.tcpw", "shop.tcpw");
+        assert_eq!(named(&all.stdout), named(&one.stdout), "{verb:?}");
+    }
+    fs::write(recordings.join("bad.tcpw"), "no trace").unwrap();
+    let all = tcpwatch(&["info"], &recordings);
+    let said = String::from_utf8_lossy(&all.stderr);
+    assert!(
+        all.status.success() && said.contains("bad.tcpw") && said.contains("left out"),
+        "{said}"
+    );
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let none = tcpwatch(&["info"], &empty);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no trace file"));
+    Ok(())
 }
 
 fn text(args: &[&str], trace: &Path) -> Result<String, Failed> {

@@ -191,7 +191,7 @@ pub enum Format {
 /// Flags of `info`.
 #[derive(Args, Clone, Debug)]
 pub struct InfoArgs {
-    /// Trace files
+    /// Trace files, or directories of them
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// JSON lines: one object per file

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
+    holders::Holders,
     input::{Observation, Scope, Transition},
     lingering::{Context, Lingering, Shown},
     listeners::{Known, Listeners},
@@ -196,7 +197,7 @@ impl LingerTable {
             shown: None,
             seen: None,
             gone: false,
-            holders: Vec::new(),
+            holders: Holders::default(),
             was_unheld: false,
             evidence: Evidence { opener, ..Evidence::default() },
         };
@@ -254,10 +255,8 @@ impl LingerTable {
         }
         entry.state = observation.state;
         // The kernel lists the files of a process whose main thread has ended once per thread.
-        if let Some(holder) = observation.holder
-            && !entry.holders.contains(&holder)
-        {
-            entry.holders.push(holder);
+        if let Some(holder) = observation.holder {
+            entry.holders.insert(holder);
         }
         entry.evidence.waiters = observation.waiters.or(entry.evidence.waiters);
         entry.evidence.activity = observation.activity;
@@ -497,7 +496,7 @@ impl LingerTable {
             at_most: if since == entry.since { entry.not_before } else { Some(since) }
                 .map(|begin| until.since(begin)),
             socket,
-            holders: entry.holders,
+            holders: entry.holders.into(),
             listener: None,
             evidence,
             netns_name: None,

@@ -4,6 +4,7 @@ use rustc_hash::FxHashSet;
 
 use super::{
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
+    holders::Holders,
     input::Scope,
     listeners::{Known, Listeners},
     names::Names,
@@ -50,7 +51,7 @@ pub(super) struct Lingering {
     pub(super) seen: Option<Timestamp>,
     /// A scan did not find it any more.
     pub(super) gone: bool,
-    pub(super) holders: Vec<Holder>,
+    pub(super) holders: Holders,
     /// The scan before the last found no fd that leads to it.
     pub(super) was_unheld: bool,
     pub(super) evidence: Evidence,
@@ -125,7 +126,7 @@ impl Lingering {
             at_least: self.at_least && self.died.is_none(),
             at_most: self.died.or(self.not_before).map(|begin| at.since(begin)),
             socket: self.socket,
-            holders: self.holders.clone(),
+            holders: self.holders.to_vec(),
             listener: None,
             evidence: self.evidence_at(at),
             netns_name: None,

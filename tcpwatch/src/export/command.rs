@@ -19,6 +19,7 @@ use crate::{
     cli::{ExportArgs, Format},
     core::{
         comm::shown,
+        finding::{Finding, Status},
         record::{Record, Sink},
         time::ClockMark,
     },
@@ -26,7 +27,10 @@ use crate::{
     sink::{csv::CsvSink, json::JsonSink},
     source::replay::{self, Bar, Play},
     stop::Stop,
-    trace::recording::Recording,
+    trace::{
+        meta::{Meta, RecordedRules},
+        recording::Recording,
+    },
 };
 
 const BUFFER: usize = 1 << 18;
@@ -42,7 +46,8 @@ pub fn command(args: &ExportArgs) -> Outcome {
     let mut bar = Bar::new(&recordings);
     if args.partition {
         for recording in &recordings {
-            let mut sink = PartitionedSink::new(&args.output, &recording.meta, args.findings)
+            let meta = meta(args, recording)?;
+            let mut sink = PartitionedSink::new(&args.output, &meta, args.findings)
                 .with_context(|| format!("write to {}", shown(&args.output)))?;
             run(args, recording, &mut sink, &mut stop, &mut bar)?;
         }
@@ -81,22 +86,29 @@ fn write(
     stop: &mut Stop,
     bar: &mut Bar,
 ) -> Result<()> {
-    let meta = &recording.meta;
+    let meta = meta(args, recording)?;
     match args.to {
         Format::Jsonl => {
-            let mut sink = Chosen { sink: JsonSink::new(out), findings: args.findings };
+            let mut sink =
+                Chosen { sink: JsonSink::new(out), meta: &meta, findings: args.findings };
             run(args, recording, &mut sink, stop, bar)
         }
         Format::Csv => {
-            let mut sink = Chosen { sink: CsvSink::new(out), findings: args.findings };
+            let mut sink = Chosen { sink: CsvSink::new(out), meta: &meta, findings: args.findings };
             run(args, recording, &mut sink, stop, bar)
         }
         Format::Parquet => {
-            let mut sink = ParquetSink::new(out, meta, args.findings)?;
+            let mut sink = ParquetSink::new(out, &meta, args.findings)?;
             run(args, recording, &mut sink, stop, bar)
         }
-        Format::Perfetto => run(args, recording, &mut PerfettoSink::new(out, meta)?, stop, bar),
+        Format::Perfetto => run(args, recording, &mut PerfettoSink::new(out, &meta)?, stop, bar),
     }
+}
+
+/// What the first file says of itself, with the rules that are in force.
+fn meta(args: &ExportArgs, recording: &Recording) -> Result<Meta> {
+    let rules = replay::rules(&args.trace.rules, recording)?;
+    Ok(Meta { rules: RecordedRules::from(&rules), ..recording.meta.clone() })
 }
 
 fn run(
@@ -119,16 +131,24 @@ fn run(
     Ok(())
 }
 
-/// Leaves out findings that were not asked for.
-struct Chosen<S> {
+/// Leaves out findings that were not asked for. One that an earlier file has, too, is not opened once
+/// more.
+struct Chosen<'a, S> {
     sink: S,
+    meta: &'a Meta,
     findings: bool,
 }
 
-impl<S: Sink> Sink for Chosen<S> {
+impl<S: Sink> Sink for Chosen<'_, S> {
     fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
         match record {
             Record::Finding(_) | Record::Culprit(_) if !self.findings => Ok(()),
+            Record::Finding(finding)
+                if finding.status == Status::Open && self.meta.carries_over(finding) =>
+            {
+                let still = Finding { status: Status::Still, ..(*finding).clone() };
+                self.sink.record(clock, &Record::Finding(&still))
+            }
             _ => self.sink.record(clock, record),
         }
     }

@@ -5,6 +5,8 @@
 //! the columns are those of CSV and JSON ([`crate::sink::csv`], [`crate::sink::json`]): a
 //! finding's state is in `new`, `by_pid` and `by_comm` made the change or ended what lingered,
 //! `holders` is `pid:fd pid:fd`, `listener` the local end of the listener that did not accept.
+//! `carried_over` says that an earlier file of the recording has the finding, too: it is `still`
+//! there, and not `open` once more.
 //! What is not known, or does not apply, is null, never 0: the remote end of a listener, the
 //! round-trip time before the first sample. Losses have no row; their number is in the metadata.
 //!
@@ -56,6 +58,7 @@ use crate::{
 pub struct ParquetSink<W: Write + Send> {
     /// `None` once it is complete.
     file: Option<ParquetFile<W>>,
+    meta: Meta,
     findings: bool,
 }
 
@@ -63,7 +66,7 @@ impl<W: Write + Send> ParquetSink<W> {
     /// Writes to `out`, which needs no buffer; findings only if asked.
     pub fn new(out: W, meta: &Meta, findings: bool) -> io::Result<Self> {
         let file = ParquetFile::new(out, meta, Arc::new(Origin::new(meta)), true)?;
-        Ok(Self { file: Some(file), findings })
+        Ok(Self { file: Some(file), meta: meta.clone(), findings })
     }
 }
 
@@ -73,7 +76,7 @@ impl<W: Write + Send> Sink for ParquetSink<W> {
             // Dropped and not handed back: whoever needs the writer lends it.
             return self.file.take().map_or(Ok(()), |file| file.finish(summary.lost)?.flush());
         }
-        match (row(clock, record, self.findings), &mut self.file) {
+        match (row(clock, record, &self.meta, self.findings), &mut self.file) {
             (Some(_), None) => Err(super::late()),
             (Some(row), Some(file)) => file.push(row),
             (None, _) => Ok(()),
@@ -82,10 +85,12 @@ impl<W: Write + Send> Sink for ParquetSink<W> {
 }
 
 /// The row of a record, if it has one.
-fn row(clock: &ClockMark, record: &Record<'_>, findings: bool) -> Option<Row> {
+fn row(clock: &ClockMark, record: &Record<'_>, meta: &Meta, findings: bool) -> Option<Row> {
     match record {
         Record::Transition(transition) => Some(Row::transition(clock, transition)),
-        Record::Finding(finding) if findings => Some(Row::finding(clock, finding)),
+        Record::Finding(finding) if findings => {
+            Some(Row::finding(clock, finding, meta.carries_over(finding)))
+        }
         Record::Finding(_) | Record::Culprit(_) | Record::Lost(_) | Record::Summary(_) => None,
     }
 }

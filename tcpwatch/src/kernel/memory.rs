@@ -7,3 +7,10 @@ use super::sys;
 pub fn give_back() {
     sys::trim();
 }
+
+/// Bytes of memory that this process has; `None` where `/proc` does not say.
+pub fn resident() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages.saturating_mul(rustix::param::page_size() as u64))
+}

@@ -61,6 +61,7 @@ pub fn command(args: &ServeArgs) -> Outcome {
     let listener = http::bind(args.listen)?;
     let address = listener.local_addr().context("ask where it listens")?;
     let mut recorder = recorder(args, &live.rules, &attached)?;
+    let _writes = recorder.as_ref().map(|_| stop.writes_file());
     let options = Options {
         linger: args.linger.into(),
         top: usize::try_from(args.top).unwrap_or(usize::MAX),

@@ -240,23 +240,24 @@ impl<'a> Watcher<'a> {
         self.pipeline.wants_pass().or_else(|| again().then_some(Scope::Lingering))
     }
 
-    /// Gives the tape what it needs: a place where one can begin to read, or another file, which
-    /// begins with all that is known.
+    /// Gives the tape what it needs: a place where one can begin to read, in this file or in another.
+    /// Either begins with all that is known. Its passes are rationed as all others are.
     fn serve_tape(&mut self) -> Result<()> {
         let now = self.pipeline.now();
+        if self.pace.rests(now) {
+            return Ok(());
+        }
         let Some(tape) = self.pipeline.tape() else { return Ok(()) };
+        let mark = clock::mark();
         match tape.due(now) {
             Due::Nothing => return Ok(()),
             Due::Snapshot => {}
-            Due::File => {
-                let mark = clock::mark();
-                tape.begin_file(&mark);
-                self.pipeline.push(Input::Clock(mark))?;
-                let at = self.pipeline.now();
-                for pid in self.watched.followed() {
-                    self.pipeline.push(Input::Followed { at, pid })?;
-                }
-            }
+            Due::File => tape.begin_file(&mark),
+        }
+        self.pipeline.push(Input::Clock(mark))?;
+        let at = self.pipeline.now();
+        for pid in self.watched.followed() {
+            self.pipeline.push(Input::Followed { at, pid })?;
         }
         self.pass(Scope::Everything)
     }

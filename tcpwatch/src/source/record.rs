@@ -73,6 +73,7 @@ pub fn command(args: &RecordArgs) -> Outcome {
     let mut notifiers = Notifiers::start(&args.notify)?;
     let attached = Attached::new(&live.plan)?;
     let mut stop = signals.stop();
+    let _writes = stop.writes_file();
     let options = Options {
         path: args.output.clone(),
         level: args.level,
@@ -147,6 +148,7 @@ pub(crate) fn meta(rules: &Rules, began: ClockMark) -> Meta {
         machine: text(uname.machine()),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
         clock: began.into(),
+        scanned_ns: None,
         rules: RecordedRules::from(rules),
     }
 }

@@ -3,9 +3,11 @@
 //! The pipeline is the very same as live, and so are its sinks. What is missing in a file enters the
 //! pipeline as a gap, so nothing is concluded from what was not seen.
 
+mod budget;
 mod notes;
 mod pace;
 mod player;
+mod window;
 
 use std::{io, path::PathBuf};
 

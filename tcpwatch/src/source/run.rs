@@ -53,6 +53,7 @@ pub fn command(args: &RunArgs) -> Outcome {
     let (tell, told) = channel();
     let mut outlet = output::outlet(&args.output, destination)?;
     let mut recorder = super::record::beside(args.record.as_deref(), &live, &attached)?;
+    let writes = recorder.as_ref().map(|_| stop.writes_file());
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
     let watched = live::run(&live, attached, &mut stop, &mut outlet, tape, || {
         let child = launcher.launch().with_context(|| format!("start {}", shown(program)))?;
@@ -63,6 +64,7 @@ pub fn command(args: &RunArgs) -> Outcome {
         Ok(())
     });
     super::record::finish_beside(recorder);
+    drop(writes);
     // The command goes on even if the watching has failed.
     let status = told.recv().ok();
     let summary = watched?;

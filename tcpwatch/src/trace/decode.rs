@@ -245,10 +245,14 @@ impl<'a> Decoder<'a> {
             }),
             None => None,
         };
-        let mut numbers = Vec::with_capacity(pairs.len() / 2);
+        let mut numbers = Vec::with_capacity(detail::NAMES.len().min(pairs.len() / 2));
         for pair in pairs.chunks_exact(2) {
             // One that this version does not know is left out.
             if let Some(name) = detail::name(text(pair[0])?) {
+                // Each is there once.
+                if numbers.len() == detail::NAMES.len() {
+                    return Err(TraceError::Senseless);
+                }
                 numbers.push((name, pair[1].checked_sub(1)));
             }
         }

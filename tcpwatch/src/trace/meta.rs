@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::{
     comm::tame,
     filter::Filter,
+    finding::Finding,
     pipeline::Rules,
     state::State,
     time::{ClockMark, Nanos, Timestamp},
@@ -35,11 +36,20 @@ pub struct Meta {
     pub boot_id: String,
     /// The clocks when the file was begun.
     pub clock: Clock,
+    /// When the last complete scan of what lingers began that is in an earlier file.
+    pub scanned_ns: Option<u64>,
     /// What the recording run was asked for.
     pub rules: RecordedRules,
 }
 
 impl Meta {
+    /// Whether a finding is in an earlier file of the recording, too: it was due when the last scan of
+    /// that file began.
+    pub fn carries_over(&self, finding: &Finding) -> bool {
+        let due = finding.at - finding.linger + Nanos(self.rules.linger_ns);
+        self.sequence > 1 && due <= Timestamp(self.scanned_ns.unwrap_or(self.clock.mono_ns))
+    }
+
     /// From a payload. Whoever wrote the file may have put anything into its texts, so what could
     /// move a cursor is made harmless.
     pub(super) fn from_json(payload: &[u8]) -> Option<Self> {

@@ -1,28 +1,29 @@
 //! Records a run: a [`Tape`] whose files are written by a thread of its own.
 //!
 //! A slow or full disk never holds up the run: blocks that find no room in the queue or on the disk
-//! are left out and counted, and the files say how many transitions that were. Data reaches the disk
-//! (`fdatasync`) every five seconds, and whenever a file ends.
+//! are left out and counted, and the files say how many transitions that were. Data is brought to the
+//! disk (`fdatasync`) every five seconds and whenever a file ends, by another thread. While nothing
+//! can be written, nothing is asked of the run; a file is asked for once.
 
 use std::{
-    io,
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        atomic::Ordering::Relaxed,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 
 use super::{
-    encode::{Encoder, Sealed},
+    disk::{Disk, RealDisk},
+    encode::Encoder,
+    files::{Files, Job, Shared},
     meta::Meta,
     series::Series,
-    writer::Writer,
 };
 use crate::{
     core::{
@@ -46,13 +47,14 @@ const OLD_AND_SMALL: Nanos = Nanos(5_000_000_000);
 const OLD_CLOCKS: Nanos = Nanos(60_000_000_000);
 /// Blocks that may wait for the disk: 16 MB.
 const MOST_WAITING: usize = 64;
-const SYNC_EVERY: Nanos = Nanos(5_000_000_000);
-/// How long the writing thread waits for something to do.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How often one can begin to read,
 const SNAPSHOT_EVERY: Nanos = Nanos(300_000_000_000);
 /// but not before this many times as much has been recorded as a snapshot takes.
 const SNAPSHOT_SHARE: u64 = 8;
+/// How long the end of a run waits for the disk. What is not written then is left out and counted,
+const FINISH_WITHIN: Duration = Duration::from_secs(30);
+/// in the file, if the disk takes that much within this time.
+const COUNT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where to record, and in how many files.
 #[derive(Clone, Debug)]
@@ -78,6 +80,8 @@ pub struct Progress {
     pub missing: u64,
     /// It cannot be written at present.
     pub failing: bool,
+    /// The run has ended and does not wait any longer: what is not written yet is left out.
+    pub late: bool,
 }
 
 /// Says how a recording stands.
@@ -90,37 +94,22 @@ impl Standing {
         Progress {
             bytes: self.0.bytes.load(Relaxed),
             missing: self.0.missing.load(Relaxed),
-            failing: self.0.failing.load(Relaxed),
+            failing: self.0.failing.load(Relaxed) || self.0.unsynced.load(Relaxed),
+            late: self.0.is_late.load(Relaxed),
         }
     }
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    /// Bytes in all files, and in those that are closed.
-    bytes: AtomicU64,
-    closed_bytes: AtomicU64,
-    /// Transitions of the recording, and those of them that are in no file.
-    transitions: AtomicU64,
-    missing: AtomicU64,
-    failing: AtomicBool,
-    /// Something is missing since the last snapshot.
-    wants_snapshot: AtomicBool,
-}
-
-enum Job {
-    Block(Sealed),
-    /// With the number of transitions before it.
-    NewFile(Box<Meta>, u64),
 }
 
 /// Records inputs.
 pub struct Recorder {
     encoder: Encoder,
-    jobs: Option<SyncSender<Job>>,
+    jobs: Sender<Job>,
     spares: Receiver<Vec<u8>>,
-    thread: Option<JoinHandle<()>>,
+    /// What the thread that writes says at its end.
+    written: Receiver<()>,
     shared: Arc<Shared>,
+    /// The file that the next block begins.
+    next_file: Option<Box<Meta>>,
     meta: Meta,
     rotate_size: Option<u64>,
     rotate_every: Option<Nanos>,
@@ -129,6 +118,9 @@ pub struct Recorder {
     begun_other: Option<Timestamp>,
     file_begun: Timestamp,
     snapshot: Snapshot,
+    /// When the present scan of what lingers has begun, and the last that was complete.
+    scan: Option<Timestamp>,
+    scanned: Option<Timestamp>,
 }
 
 /// When the last snapshot was, and what it took.
@@ -143,35 +135,35 @@ struct Snapshot {
 impl Recorder {
     /// Creates the first file.
     pub fn create(options: &Options, meta: Meta) -> Result<Self> {
+        Self::create_on(Arc::new(RealDisk), options, meta)
+    }
+
+    /// The same on this disk.
+    pub fn create_on(disk: Arc<dyn Disk>, options: &Options, meta: Meta) -> Result<Self> {
         let rotates = options.rotate_size.is_some() || options.rotate_every.is_some();
         let series = rotates.then(|| Series::new(&options.path, options.keep)).transpose();
         let series = series
             .map_err(|error| denied::explain(error, &options.path))
             .with_context(|| format!("look into the directory of {}", shown(&options.path)))?;
         let shared = Arc::new(Shared::default());
-        let mut files = Files {
-            path: options.path.clone(),
-            series,
-            level: options.level,
-            writer: None,
-            wanted: None,
-            empty: true,
-            synced: clock::now(),
-            shared: Arc::clone(&shared),
-        };
-        files.begin(&meta)?;
-        let (jobs, inbox) = sync_channel(MOST_WAITING);
+        let path = options.path.clone();
+        let files = Files::create(disk, path, series, options.level, &meta, Arc::clone(&shared))?;
+        let (jobs, inbox) = channel();
         let (return_spare, spares) = sync_channel(MOST_WAITING);
-        let thread = thread::Builder::new()
+        let (writing, written) = channel();
+        thread::Builder::new()
             .name("tcpwatch-trace".to_owned())
-            .spawn(move || files.work(&inbox, &return_spare))
+            .spawn(move || {
+                files.work(&inbox, &return_spare, &writing);
+            })
             .context("start the thread that writes the recording")?;
         Ok(Self {
             encoder: Encoder::new(meta.clock.into()),
-            jobs: Some(jobs),
+            jobs,
             spares,
-            thread: Some(thread),
+            written,
             shared,
+            next_file: None,
             file_begun: Timestamp(meta.clock.mono_ns),
             snapshot: Snapshot { at: Timestamp(meta.clock.mono_ns), ..Snapshot::default() },
             meta,
@@ -179,6 +171,8 @@ impl Recorder {
             rotate_every: options.rotate_every.map(Nanos::from),
             begun: None,
             begun_other: None,
+            scan: None,
+            scanned: None,
         })
     }
 
@@ -187,33 +181,72 @@ impl Recorder {
         Standing(Arc::clone(&self.shared))
     }
 
-    /// Writes what is left and closes the file.
-    pub fn finish(mut self) -> Progress {
-        self.seal();
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        self.standing().progress()
+    /// Writes what is left and closes the file. It waits for the disk, but not for ever.
+    pub fn finish(self) -> Progress {
+        self.finish_within(FINISH_WITHIN)
     }
 
+    /// The same, and waits for the disk no longer than this.
+    pub fn finish_within(mut self, time: Duration) -> Progress {
+        if !self.encoder.is_empty() {
+            let job = self.seal_block();
+            self.send(job);
+        }
+        let Self { jobs, written, shared, .. } = self;
+        drop(jobs);
+        let until = clock::now() + Nanos::from(time);
+        // Told once when the last file is closed, and disconnected when the disk has it.
+        let waits = |time| written.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+        let late = waits(time);
+        shared.is_late.store(late, Relaxed);
+        if late && waits(COUNT_WITHIN) {
+            shared.leave_the_rest();
+            log::warn!("the disk takes nothing; the end of the recording is not in its file");
+        } else if waits(Duration::from_nanos(until.since(clock::now()).0)) {
+            log::warn!("the disk has not confirmed yet that it has what was recorded last");
+        }
+        Standing(shared).progress()
+    }
+
+    /// Ends the block, for the file that it belongs to.
+    fn seal_block(&mut self) -> Job {
+        let block = self.encoder.seal(self.spares.try_recv().unwrap_or_default());
+        (self.begun, self.begun_other) = (None, None);
+        let transitions = u64::from(block.header.transitions.get());
+        self.shared.transitions.fetch_add(transitions, Relaxed);
+        Job { file: self.next_file.take(), block }
+    }
+
+    fn send(&self, job: Job) {
+        self.shared.waiting.fetch_add(1, Relaxed);
+        let _ = self.jobs.send(job);
+    }
+
+    /// Hands the block to the disk, if that keeps up.
     fn seal(&mut self) {
         if self.encoder.is_empty() {
             return;
         }
-        let sealed = self.encoder.seal(self.spares.try_recv().unwrap_or_default());
-        (self.begun, self.begun_other) = (None, None);
-        let transitions = u64::from(sealed.header.transitions.get());
-        self.shared.transitions.fetch_add(transitions, Relaxed);
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(Job::Block(sealed)).is_ok());
-        if !sent {
-            if self.shared.missing.load(Relaxed) == 0 {
-                log::warn!(
-                    "the disk is too slow for the recording; what finds no room is left out and counted"
-                );
-            }
-            self.shared.miss(transitions);
+        let job = self.seal_block();
+        if self.shared.waiting.load(Relaxed) < MOST_WAITING {
+            return self.send(job);
         }
+        if self.shared.missing.load(Relaxed) == 0 {
+            log::warn!(
+                "the disk is too slow for the recording; what finds no room is left out and counted"
+            );
+        }
+        self.next_file = job.file;
+        self.shared.miss(job.block.header.transitions.get().into());
+    }
+
+    /// The disk takes what the run brings, and the file that was asked for last has been begun.
+    fn keeps_up(&self) -> bool {
+        let shared = &self.shared;
+        !shared.failing.load(Relaxed)
+            && shared.waiting.load(Relaxed) <= MOST_WAITING / 2
+            && self.next_file.is_none()
+            && shared.sequence.load(Relaxed) == self.meta.sequence
     }
 }
 
@@ -228,10 +261,17 @@ impl Tape for Recorder {
         let more = (self.encoder.len() - before) as u64;
         let snapshot = &mut self.snapshot;
         match input {
-            Input::PassBegin { at, scope: Scope::Everything } => {
-                *snapshot = Snapshot { at: *at, under_way: true, ..Snapshot::default() };
+            Input::PassBegin { at, scope } => {
+                self.scan = Some(*at).filter(|_| *scope != Scope::Watched);
+                if *scope == Scope::Everything {
+                    *snapshot = Snapshot { at: *at, under_way: true, ..Snapshot::default() };
+                }
             }
-            Input::PassEnd { .. } | Input::PassFailed { .. } => snapshot.under_way = false,
+            Input::PassEnd { .. } => {
+                snapshot.under_way = false;
+                self.scanned = self.scan.take().or(self.scanned);
+            }
+            Input::PassFailed { .. } => snapshot.under_way = false,
             _ => {}
         }
         *(if snapshot.under_way { &mut snapshot.size } else { &mut snapshot.recorded }) += more;
@@ -251,157 +291,32 @@ impl Tape for Recorder {
     }
 
     fn due(&mut self, now: Timestamp) -> Due {
+        if !self.keeps_up() {
+            return Due::Nothing;
+        }
         let here = self.shared.bytes.load(Relaxed) - self.shared.closed_bytes.load(Relaxed);
         let large = self.rotate_size.is_some_and(|most| here >= most);
         let long = self.rotate_every.is_some_and(|most| now.since(self.file_begun) >= most);
+        if large || long {
+            return Due::File;
+        }
         let snapshot = &self.snapshot;
         let recorded = snapshot.recorded >= snapshot.size * SNAPSHOT_SHARE;
-        if (large || long) && !self.shared.failing.load(Relaxed) {
-            Due::File
-        } else if now.since(snapshot.at) >= SNAPSHOT_EVERY && recorded
-            || self.shared.wants_snapshot.swap(false, Relaxed)
-        {
-            Due::Snapshot
-        } else {
-            Due::Nothing
+        let old = now.since(snapshot.at) >= SNAPSHOT_EVERY && recorded;
+        if self.shared.wants_snapshot.swap(false, Relaxed) || old {
+            // One begins to read at a block, and all that is known follows.
+            self.seal();
+            return Due::Snapshot;
         }
+        Due::Nothing
     }
 
     fn begin_file(&mut self, clock: &ClockMark) {
         self.seal();
         self.meta.sequence += 1;
         self.meta.clock = (*clock).into();
+        self.meta.scanned_ns = self.scanned.map(|at| at.0);
         self.file_begun = clock.mono;
-        let before = self.shared.transitions.load(Relaxed);
-        let job = Job::NewFile(Box::new(self.meta.clone()), before);
-        // The queue has room again when the disk has taken a block.
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(job);
-        }
-    }
-}
-
-impl Shared {
-    /// Notes that transitions are in no file.
-    fn miss(&self, transitions: u64) {
-        self.missing.fetch_add(transitions, Relaxed);
-        self.wants_snapshot.store(true, Relaxed);
-    }
-}
-
-/// The files, in the hands of the thread that writes them.
-struct Files {
-    path: PathBuf,
-    series: Option<Series>,
-    level: i32,
-    writer: Option<Writer>,
-    /// The file that could not be begun.
-    wanted: Option<Box<Meta>>,
-    /// Nothing is in the present file.
-    empty: bool,
-    synced: Timestamp,
-    shared: Arc<Shared>,
-}
-
-impl Files {
-    fn begin(&mut self, meta: &Meta) -> Result<()> {
-        let path = self.series.as_mut().map_or_else(|| self.path.clone(), Series::next_file);
-        let writer = Writer::create(&path, meta, self.level).map_err(|error| {
-            if let Some(series) = &mut self.series {
-                series.give_back();
-            }
-            let exists = error.kind() == io::ErrorKind::AlreadyExists;
-            let hint =
-                if exists { "; a recording is never overwritten, choose another name" } else { "" };
-            anyhow!("create {}: {}{hint}", shown(&path), denied::explain(error, &path))
-        })?;
-        self.shared.closed_bytes.store(self.shared.bytes.load(Relaxed), Relaxed);
-        self.shared.bytes.fetch_add(writer.bytes(), Relaxed);
-        self.writer = Some(writer);
-        self.empty = true;
-        Ok(())
-    }
-
-    fn work(mut self, jobs: &Receiver<Job>, spares: &SyncSender<Vec<u8>>) {
-        loop {
-            match jobs.recv_timeout(PATIENCE) {
-                Ok(Job::Block(sealed)) => {
-                    self.write(&sealed);
-                    crate::stop::got_on();
-                    let _ = spares.try_send(sealed.payload);
-                }
-                Ok(Job::NewFile(meta, before)) => {
-                    self.close(before, true);
-                    self.wanted = Some(meta);
-                    self.begin_wanted();
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            let now = clock::now();
-            if now.since(self.synced) >= SYNC_EVERY {
-                self.synced = now;
-                let synced = self.writer.as_mut().map_or(Ok(()), Writer::sync);
-                if synced.is_err() {
-                    self.note(synced.context("bring the recording to the disk"));
-                }
-            }
-        }
-        self.close(self.shared.transitions.load(Relaxed), false);
-    }
-
-    fn begin_wanted(&mut self) {
-        if let Some(meta) = self.wanted.take() {
-            let begun = self.begin(&meta);
-            // That it was begun does not mean that a block fits.
-            if begun.is_err() {
-                self.wanted = Some(meta);
-                self.note(begun);
-            }
-        }
-    }
-
-    fn write(&mut self, sealed: &Sealed) {
-        self.begin_wanted();
-        let Some(writer) = &mut self.writer else {
-            return self.shared.miss(sealed.header.transitions.get().into());
-        };
-        let before = writer.bytes();
-        let written = writer.write(sealed);
-        self.shared.bytes.fetch_add(writer.bytes() - before, Relaxed);
-        if written.is_err() {
-            self.shared.miss(sealed.header.transitions.get().into());
-        }
-        let path = shown(writer.path());
-        let written = written.with_context(|| format!("write {path}"));
-        let first = written.is_ok() && std::mem::take(&mut self.empty);
-        self.note(written);
-        if let (true, Some(series)) = (first, &self.series) {
-            self.note(series.trim().context("remove the oldest file of the recording"));
-        }
-    }
-
-    fn close(&mut self, before: u64, continued: bool) {
-        if let Some(writer) = self.writer.take() {
-            let path = shown(writer.path());
-            let closed = writer.close(before, continued);
-            self.note(closed.with_context(|| format!("end {path}")));
-        }
-    }
-
-    /// Says when it stops working, and when it works again.
-    fn note(&self, result: Result<()>) {
-        let failed = result.is_err();
-        let before = self.shared.failing.swap(failed, Relaxed);
-        match result {
-            Err(error) if !before => log::warn!(
-                "cannot {error:#}; what was recorded stays readable, what comes now is not recorded until this works again"
-            ),
-            Ok(()) if before => log::warn!(
-                "the recording goes on; {} transitions are not in it",
-                self.shared.missing.load(Relaxed)
-            ),
-            _ => {}
-        }
+        self.next_file = Some(Box::new(self.meta.clone()));
     }
 }

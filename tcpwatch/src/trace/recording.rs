@@ -84,15 +84,20 @@ pub fn recordings(paths: &[PathBuf]) -> Result<Vec<Recording>> {
 }
 
 impl Opened {
+    /// What is read from each. A bad one that was not named itself is said and left out.
+    pub fn each<T>(
+        &self,
+        read: impl Fn(&TraceFile) -> Result<T>,
+    ) -> impl Iterator<Item = Result<T>> {
+        let read = move |(file, named): &(TraceFile, bool)| unless_bad(read(file), *named);
+        self.files.iter().map(read).filter_map(Result::transpose)
+    }
+
     /// Sorts them into recordings: by host and boot, then by time.
     pub fn recordings(self) -> Result<Vec<Recording>> {
-        let mut files = Vec::new();
-        for (file, named) in self.files {
-            if let Some(reader) = unless_bad(file.read(), named)? {
-                files.push((reader.meta().cloned().unwrap_or_default(), file));
-            }
-        }
-        sort(files)
+        let meta =
+            |file: &TraceFile| Ok((file.read()?.meta().cloned().unwrap_or_default(), file.clone()));
+        sort(self.each(meta).collect::<Result<_>>()?)
     }
 }
 
@@ -142,6 +147,7 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<(PathBuf, bool)>> {
                 files.push((path, false));
             }
         }
+        files[there..].sort();
         if files.len() == there {
             bail!("there is no trace file (*.tcpw) in {}", comm::shown(path));
         }

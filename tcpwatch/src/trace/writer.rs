@@ -5,15 +5,17 @@
 
 use std::{
     fs::File,
-    io::{self, Seek as _, SeekFrom, Write as _},
+    io::{self, Seek as _, SeekFrom},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use zerocopy::IntoBytes as _;
 
 use super::{
     block::{BlockHeader, CONTINUED, FileHeader, Kind},
+    disk::{Disk, RealDisk},
     encode::Sealed,
     index::{self, Entry},
     meta::Meta,
@@ -22,7 +24,8 @@ use super::{
 
 /// A trace file that is being written.
 pub struct Writer {
-    file: File,
+    file: Arc<File>,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     packer: Packer,
     /// Where the next block goes.
@@ -37,9 +40,20 @@ pub struct Writer {
 impl Writer {
     /// Creates a file that only its owner may read. One that is there is never overwritten.
     pub fn create(path: &Path, meta: &Meta, level: i32) -> io::Result<Self> {
+        Self::create_on(Arc::new(RealDisk), path, meta, level)
+    }
+
+    /// The same on this disk.
+    pub fn create_on(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        meta: &Meta,
+        level: i32,
+    ) -> io::Result<Self> {
         let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
         let mut writer = Self {
-            file,
+            file: Arc::new(file),
+            disk,
             path: path.to_owned(),
             packer: Packer::new(level)?,
             offset: 0,
@@ -51,15 +65,16 @@ impl Writer {
         match writer.begin() {
             Ok(()) => Ok(writer),
             Err(error) => {
-                // Nobody needs a file that says nothing.
-                std::fs::remove_file(path)?;
+                // Nobody needs a file that says nothing. Why it could not be written counts.
+                let _ = std::fs::remove_file(path);
                 Err(error)
             }
         }
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        append(&mut self.file, &mut self.offset, &[FileHeader::new().as_bytes()])?;
+        let header = FileHeader::new();
+        append(&*self.disk, &self.file, &mut self.offset, &[header.as_bytes()])?;
         self.write_meta()
     }
 
@@ -88,16 +103,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Has everything on the disk.
-    pub fn sync(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.unsynced) {
-            self.file.sync_data()?;
-        }
-        Ok(())
+    /// The file, if something was written to it since this was last asked: that is to be brought to
+    /// the disk.
+    pub fn unsynced(&mut self) -> Option<Arc<File>> {
+        std::mem::take(&mut self.unsynced).then(|| Arc::clone(&self.file))
     }
 
     /// Ends the file; `before` is what the recording has by now.
-    pub fn close(mut self, before: u64, continued: bool) -> io::Result<()> {
+    pub fn close(&mut self, before: u64, continued: bool) -> io::Result<()> {
         self.write_meta()?;
         let place = self.offset;
         let entries = index::encode(&self.entries);
@@ -108,8 +121,7 @@ impl Writer {
         let mut end = BlockHeader::new(Kind::End);
         end.before = before.into();
         end.flags = if continued { CONTINUED } else { 0 }.into();
-        self.block(end, &place.to_le_bytes())?;
-        self.sync()
+        self.block(end, &place.to_le_bytes())
     }
 
     fn block(&mut self, mut header: BlockHeader, payload: &[u8]) -> io::Result<()> {
@@ -118,13 +130,13 @@ impl Writer {
         self.number += 1;
         let stored = self.packer.pack(&mut header, payload);
         self.unsynced = true;
-        append(&mut self.file, &mut self.offset, &[header.as_bytes(), stored])
+        append(&*self.disk, &self.file, &mut self.offset, &[header.as_bytes(), stored])
     }
 }
 
 /// Appends all of it, or nothing.
-fn append(file: &mut File, offset: &mut u64, parts: &[&[u8]]) -> io::Result<()> {
-    let written = parts.iter().try_for_each(|part| file.write_all(part));
+fn append(disk: &dyn Disk, mut file: &File, offset: &mut u64, parts: &[&[u8]]) -> io::Result<()> {
+    let written = parts.iter().try_for_each(|part| disk.write(file, part));
     if let Err(error) = written {
         file.set_len(*offset)?;
         file.seek(SeekFrom::Start(*offset))?;

@@ -87,9 +87,9 @@ pub(crate) fn record(path: &Path, rules: &Rules, inputs: &[Input], flush_every: 
 }
 
 /// What a replay writes, and what it says of the file.
-struct Replayed {
-    out: String,
-    said: Vec<String>,
+pub(crate) struct Replayed {
+    pub(crate) out: String,
+    pub(crate) said: Vec<String>,
 }
 
 #[derive(Default)]
@@ -116,6 +116,11 @@ fn replay(path: &Path, range: Range, stop: &mut Stop) -> anyhow::Result<Replayed
     };
     play.run(recording, &mut JsonSink::new(&mut out))?;
     Ok(Replayed { out: String::from_utf8(out)?, said: notes.0 })
+}
+
+/// The same of the files in a directory.
+pub(crate) fn replay_dir(dir: &Path) -> Replayed {
+    replay(dir, Range::default(), &mut Stop::when_told()).unwrap()
 }
 
 struct Trace {

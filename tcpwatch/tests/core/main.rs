@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod bombs;
 mod damage;
 mod fuzz_corpus;
 mod growth;
@@ -12,6 +13,7 @@ mod outlet;
 mod owners;
 mod properties;
 mod purity;
+mod recorder;
 mod report;
 mod scenarios;
 mod serve;

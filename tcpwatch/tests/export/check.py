@@ -31,7 +31,7 @@ except ImportError:
     chdb = None
 
 KEYS = ["type", "old", "new", "verdict"]
-FLAGS = {"uncertain", "linger_at_least"}
+FLAGS = {"uncertain", "linger_at_least", "carried_over"}
 TEXT = {
     "type", "host", "recording", "boot_id", "protocol", "local_addr", "remote_addr", "owner_comm",
     "owner_how", "role", "old", "new", "by_comm", "verdict", "status", "holders", "listener",

@@ -1,9 +1,10 @@
-"""Runs the DuckDB queries of docs/fleet.md and compares them with what the report of the same trace says.
+"""Runs the DuckDB queries of docs/fleet.md and compares them with what the report of the same recording says.
 
     python check_fleet.py DIRECTORY
 
 DIRECTORY holds `report.json` (`tcpwatch report -j`), `lake` (`tcpwatch export --to parquet --findings
---partition`) and `fleet.md`.
+--partition`, of each file) and `fleet.md`. If there is `late`, it is the same without the files in which the
+findings are opened, and each socket counts once there, too.
 """
 
 import collections
@@ -18,13 +19,20 @@ import duckdb
 os.chdir(sys.argv[1])
 report = json.loads(pathlib.Path("report.json").read_text())
 blocks = re.findall(r"^```sql\n-- ([^\n]*)\n(.*?)^```", pathlib.Path("fleet.md").read_text(), re.M | re.S)
-database = duckdb.connect()
-answers = {}
-for title, query in blocks:
-    relation = database.execute(query)
-    names = [column[0] for column in relation.description or []]
-    answers[title] = [dict(zip(names, row)) for row in relation.fetchall()]
-    print(f"ran: {title}: {len(answers[title])} rows")
+
+
+def run(lake):
+    """The rows of each query, by its title, on the files below this directory."""
+    database, answers = duckdb.connect(), {}
+    for title, query in blocks:
+        relation = database.execute(query.replace("'lake/", f"'{lake}/"))
+        names = [column[0] for column in relation.description or []]
+        answers[title] = [dict(zip(names, row)) for row in relation.fetchall()]
+        print(f"ran: {title}: {len(answers[title])} rows")
+    return answers
+
+
+answers = run("lake")
 
 
 def same(what, got, expected):
@@ -39,6 +47,7 @@ def rows(title):
 
 
 rows("DuckDB: the table")
+rows("DuckDB: findings, each socket once")
 totals, culprits = report["totals"], report["culprits"]
 
 leaks = rows("who leaks, where, and for how long")
@@ -77,6 +86,10 @@ same("groups with times", known > 0, True)
 new = rows("what leaks today and did not the week before")
 same("new culprits", {(r["owner"], r["service"]) for r in new}, {(c["comm"], c["end"]) for c in culprits})
 
-# No container in this trace.
+if pathlib.Path("late").is_dir():
+    late = run("late")["who leaks, where, and for how long"]
+    same("findings of the later files", sum(r["connections"] for r in late), totals["findings"])
+
+# No container in these recordings.
 same("pods", rows("which pods leak"), [])
 same("queries that nobody has compared", list(answers), [])

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -27,7 +27,7 @@ use tcpwatch::{
 };
 
 use crate::{
-    notation,
+    notation, series,
     story::{self, LEAK},
     workload::Workload,
 };
@@ -186,20 +186,43 @@ fn consumers_count_what_the_report_counts() {
 #[test]
 #[ignore = "needs a Python with duckdb: TCPWATCH_PYTHON"]
 fn consumers_answer_what_the_fleet_page_asks() {
-    let python = std::env::var("TCPWATCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let trace = tree.join("tests/traces/shop.tcpw");
+    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/shop.tcpw");
     let directory = tempfile::tempdir().unwrap();
-    let tcpwatch = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
-        let output = command.args(args).arg(&trace).current_dir(directory.path()).output().unwrap();
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        output.stdout
-    };
-    std::fs::write(directory.path().join("report.json"), tcpwatch(&["report", "-j"])).unwrap();
-    tcpwatch(&["export", "--to", "parquet", "--findings", "--partition", "-o", "lake"]);
-    std::fs::copy(tree.join("../docs/fleet.md"), directory.path().join("fleet.md")).unwrap();
-    check(&python, "check_fleet.py", directory.path());
+    answer_the_fleet_page(directory.path(), &[trace]);
+}
+
+/// The same of the files of a series, exported one by one: a leak that goes on over all of them is one.
+#[test]
+#[ignore = "needs a Python with duckdb: TCPWATCH_PYTHON"]
+fn consumers_count_each_socket_of_a_series_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = series::record(&directory.path().join("series"));
+    assert_eq!(files.len(), 5);
+    for late in &files[2..] {
+        export_to(directory.path(), "late", late);
+    }
+    answer_the_fleet_page(directory.path(), &files);
+}
+
+fn answer_the_fleet_page(directory: &Path, files: &[PathBuf]) {
+    let python = std::env::var("TCPWATCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let mut report = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
+    let report = report.args(["report", "-j"]).args(files).output().unwrap();
+    assert!(report.status.success(), "{report:?}");
+    std::fs::write(directory.join("report.json"), report.stdout).unwrap();
+    for file in files {
+        export_to(directory, "lake", file);
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fleet.md");
+    std::fs::copy(page, directory.join("fleet.md")).unwrap();
+    check(&python, "check_fleet.py", directory);
+}
+
+fn export_to(directory: &Path, lake: &str, file: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
+    let flags = ["export", "--to", "parquet", "--findings", "--partition", "-o", lake];
+    let output = command.args(flags).arg(file).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 fn check(python: &str, script: &str, directory: &Path) {

@@ -11,6 +11,7 @@ mod hostile;
 mod notation;
 mod parquet;
 mod perfetto;
+mod series;
 mod story;
 mod wire;
 mod workload;

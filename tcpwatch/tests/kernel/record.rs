@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("a_replay_writes_what_the_live_run_wrote", same),
         Test::new("a_replay_finds_with_another_threshold", other_threshold),
         Test::new("a_recording_rotates_and_keeps_so_many", rotates),
+        Test::new("a_leak_over_several_files_is_one_finding", leak_over_files),
         Test::new("a_recorder_that_is_killed_leaves_what_it_wrote", killed),
         Test::new("a_full_disk_loses_nothing_that_was_written", full_disk),
         Test::new("a_full_disk_costs_no_history", full_disk_at_rotation),
@@ -211,6 +212,44 @@ fn rotates() {
     let (_, lost, said) = replay(&without);
     assert_eq!(lost, removed);
     assert!(said.contains("are missing"), "{said}");
+}
+
+fn leak_over_files() {
+    let (dir, path) = place();
+    let watch = recorder(&path, &["--linger", "300ms", "--rotate-every", "1s"]);
+    let listener = listen(Kind::V4);
+    let (client, server) = pair(Kind::V4, &listener);
+    drop(client);
+    let files = || {
+        let entries = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.collect::<std::collections::BTreeSet<_>>()
+    };
+    let count_files = || files().len().to_string();
+    eventually("not many files are begun", count_files, |count| count.parse::<u8>().unwrap() >= 6);
+    let between = files().into_iter().nth(3).unwrap();
+    drop((server, listener));
+    quiet(0);
+    watch.stop();
+    let count = |text: &str, status: &str| {
+        let lines = json_lines(text);
+        let is_it = |line: &&Value| line["type"] == "finding" && line["status"] == status;
+        lines.iter().filter(is_it).count()
+    };
+    let export = |path: &Path| {
+        let name = path.to_str().unwrap();
+        let output = tcpwatch(&["export", name, "--to", "jsonl", "--findings", "-o", "-"]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let alone: Vec<_> = files().iter().map(|path| export(path)).collect();
+    let all = |status: &str| alone.iter().map(|text| count(text, status)).sum::<usize>();
+    assert_eq!((all("open"), all("ended")), (1, 1), "{alone:#?}");
+    assert!(all("still") >= 4, "it is in the files between: {alone:#?}");
+    // Each file alone says that it is there, as there may be no other.
+    let replayed = tcpwatch(&["replay", "-qj", between.to_str().unwrap()]);
+    assert_eq!(count(std::str::from_utf8(&replayed.stdout).unwrap(), "open"), 1);
+    let whole = quietly(&["replay", "-qj", dir.path().to_str().unwrap()]);
+    assert_eq!((count(&whole, "open"), count(&whole, "ended")), (1, 1), "{whole}");
 }
 
 /// A hundred, five at a time, at moments that are in step with nothing: between their start and

@@ -59,7 +59,7 @@ pub(super) const HOST: &str = "host";
 use Coding::{Delta, Dictionary, Plain};
 
 /// Every column, in order. What is not known, or does not apply, is null.
-pub(super) const COLUMNS: [Column; 51] = [
+pub(super) const COLUMNS: [Column; 52] = [
     text("type", |row, _| Some(row.kind())),
     Column { name: "ts", values: Values::Wall(|row| row.wall_us), coding: Delta },
     int("mono_ns", Delta, |row| Some(amount(row.at().0))),
@@ -117,6 +117,7 @@ pub(super) const COLUMNS: [Column; 51] = [
     text("pod_namespace", |row, _| row.as_finding()?.pod_namespace.as_deref().map(Text::Str)),
     text("pod_name", |row, _| row.as_finding()?.pod_name.as_deref().map(Text::Str)),
     text("container_name", |row, _| row.as_finding()?.container_name.as_deref().map(Text::Str)),
+    flag("carried_over", |row| Some(row.as_finding()?.carried_over)),
 ];
 
 const fn int(name: &'static str, coding: Coding, value: fn(&Row) -> Option<i64>) -> Column {

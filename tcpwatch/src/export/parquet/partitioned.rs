@@ -108,7 +108,7 @@ impl Sink for PartitionedSink {
             self.complete = true;
             return self.open.drain(..).try_for_each(|(_, file)| complete(file, summary.lost));
         }
-        match row(clock, record, self.findings) {
+        match row(clock, record, &self.meta, self.findings) {
             Some(_) if self.complete => Err(late()),
             Some(row) => self.push(row),
             None => Ok(()),

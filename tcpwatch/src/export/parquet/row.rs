@@ -3,7 +3,7 @@
 use crate::{
     core::{
         advice,
-        finding::Finding,
+        finding::{Finding, Status},
         input::Transition,
         socket::{Process, Socket},
         state::State,
@@ -32,6 +32,8 @@ pub(super) struct FindingRow {
     pub(super) state: State,
     pub(super) verdict: Option<&'static str>,
     pub(super) status: &'static str,
+    /// An earlier file of the recording has the finding, too.
+    pub(super) carried_over: bool,
     pub(super) linger_ns: i64,
     pub(super) at_least: bool,
     pub(super) same_owner: i64,
@@ -55,9 +57,9 @@ impl Row {
         Self { wall_us, what: What::Transition(*transition) }
     }
 
-    pub(super) fn finding(clock: &ClockMark, finding: &Finding) -> Self {
+    pub(super) fn finding(clock: &ClockMark, finding: &Finding, carried_over: bool) -> Self {
         let wall_us = microseconds(clock.wall_ns(finding.at));
-        Self { wall_us, what: What::Finding(Box::new(FindingRow::new(finding))) }
+        Self { wall_us, what: What::Finding(Box::new(FindingRow::new(finding, carried_over))) }
     }
 
     /// By time; rows of one microsecond by the clock that has nanoseconds.
@@ -133,7 +135,8 @@ impl Row {
 }
 
 impl FindingRow {
-    fn new(finding: &Finding) -> Self {
+    fn new(finding: &Finding, carried_over: bool) -> Self {
+        let again = carried_over && finding.status == Status::Open;
         let process = finding.evidence.process.as_ref();
         let container = process.and_then(|process| process.container.as_ref());
         let names = container.and_then(|container| container.names.as_ref());
@@ -142,7 +145,8 @@ impl FindingRow {
             socket: finding.socket,
             state: finding.state,
             verdict: finding.verdict.map(crate::core::finding::Verdict::word),
-            status: finding.status.word(),
+            status: if again { Status::Still } else { finding.status }.word(),
+            carried_over,
             linger_ns: amount(finding.linger.0),
             at_least: finding.at_least,
             same_owner: i64::try_from(finding.same_owner).unwrap_or(i64::MAX),

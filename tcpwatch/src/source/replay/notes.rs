@@ -1,10 +1,13 @@
 //! Who is told how reading goes.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{exit::say, trace::recording::Recording};
+use crate::{core::comm::shown, exit::say, trace::recording::Recording};
 
 /// Is told how reading goes.
 pub trait Notes {
@@ -13,6 +16,20 @@ pub trait Notes {
 
     /// So many bytes more were read.
     fn read(&mut self, _bytes: u64) {}
+}
+
+/// Says that a file has no end: it breaks off at a byte, within a block of which so many are there.
+pub(super) fn unclosed(path: &Path, at: u64, torn: u64) -> String {
+    let path = shown(path);
+    if torn > 0 {
+        format!(
+            "{path}: the file ends within a block, at byte {at}: what was recorded last is missing"
+        )
+    } else {
+        format!(
+            "{path}: the file was not closed: it is still being written, or its recorder was ended"
+        )
+    }
 }
 
 /// Says it on standard error.

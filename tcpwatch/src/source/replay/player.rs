@@ -2,7 +2,6 @@
 
 use std::{
     cell::Cell,
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,15 +10,18 @@ use anyhow::{Result, bail};
 
 use super::{
     Play,
+    budget::{self, Budget},
+    notes,
     pace::{AtSpeed, Pace, Wait},
+    window::Window,
 };
 use crate::{
     core::{
         comm::shown,
         input::{Input, Scope},
         pipeline::Pipeline,
-        record::{Census, Record, Sink, Summary},
-        time::{ClockMark, Nanos, Timestamp},
+        record::{Sink, Summary},
+        time::{Nanos, Timestamp},
     },
     output,
     trace::{
@@ -87,6 +89,7 @@ impl Play<'_> {
             before: None,
             gap: false,
             unknown: 0,
+            budget: Budget::default(),
             pushed: 0,
             told: 0,
             last_file: None,
@@ -96,26 +99,6 @@ impl Play<'_> {
         }
         player.do_without_pass(Nanos::default())?;
         Ok(player.pipeline.finish()?)
-    }
-}
-
-/// Keeps from a sink what was before the part that is asked for.
-struct Window<'a> {
-    sink: &'a mut dyn Sink,
-    muted: &'a Cell<bool>,
-}
-
-impl Sink for Window<'_> {
-    fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
-        if self.muted.get() { Ok(()) } else { self.sink.record(clock, record) }
-    }
-
-    fn census(&mut self, clock: &ClockMark, census: &Census) -> io::Result<()> {
-        if self.muted.get() { Ok(()) } else { self.sink.census(clock, census) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
     }
 }
 
@@ -141,6 +124,7 @@ struct Player<'a, 's> {
     gap: bool,
     /// Records of kinds that this version does not know.
     unknown: u64,
+    budget: Budget,
     /// Inputs pushed so far.
     pushed: u64,
     /// Lines said about damage.
@@ -189,6 +173,9 @@ impl Player<'_, '_> {
             self.play
                 .notes
                 .say(&format!("{unknown} records were passed over: a newer tcpwatch wrote them"));
+        }
+        if let Some(line) = self.budget.left_out() {
+            self.play.notes.say(&line);
         }
         self.close_gap(self.pipeline.now(), None)?;
         // The end of the part that is asked for is no reason to complain.
@@ -250,7 +237,7 @@ impl Player<'_, '_> {
                     }
                 }
                 Next::Pending { torn } => {
-                    self.unclosed(reader, torn, path);
+                    self.say(&notes::unclosed(path, reader.position(), torn));
                     return Ok(Go::On);
                 }
             }
@@ -270,16 +257,6 @@ impl Player<'_, '_> {
             ));
         }
         Ok(())
-    }
-
-    /// The file was closed before, and nothing follows; or it was not, and something may be missing.
-    fn unclosed(&mut self, reader: &Reader, torn: u64, path: &Path) {
-        let (path, at) = (shown(path), reader.position());
-        if torn > 0 {
-            self.say(&format!("{path}: the file ends within a block, at byte {at}: what was recorded last is missing"));
-        } else {
-            self.say(&format!("{path}: the file was not closed: it is still being written, or its recorder was ended"));
-        }
     }
 
     fn damaged(&mut self, damage: &Damage, path: &Path) {
@@ -360,13 +337,18 @@ impl Player<'_, '_> {
             return Ok(Go::Stop);
         }
         let tick = matches!(input, Input::Clock(_));
-        self.pipeline.push(input)?;
+        if let Some(input) = self.budget.admit(input) {
+            self.pipeline.push(input)?;
+        }
         if tick {
             self.do_without_pass(PATIENCE)?;
         }
         self.pushed += 1;
-        let stop = self.pushed.is_multiple_of(LOOK_UP) && self.play.stop.is_wanted();
-        Ok(if stop { Go::Stop } else { Go::On })
+        if !self.pushed.is_multiple_of(LOOK_UP) {
+            return Ok(Go::On);
+        }
+        budget::check_memory()?;
+        Ok(if self.play.stop.is_wanted() { Go::Stop } else { Go::On })
     }
 
     /// With other thresholds something is due for which the recording run may have made no pass: if
