@@ -29,6 +29,8 @@ use tokio::{
 };
 
 pub use self::journal::SOCKET as JOURNAL_SOCKET;
+#[cfg(test)]
+pub(crate) use self::notice::tests::finding;
 use self::{notice::Notice, queue::Outbox};
 use crate::{
     cli::NotifyArgs,
