@@ -44,7 +44,7 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// What a collector says.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(in crate::notify) enum Answer {
     /// It has all of it.
     Taken,
     /// It has all but these.
