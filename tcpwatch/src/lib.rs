@@ -39,10 +39,14 @@ use crate::{
     core::comm,
     exit::Exit,
     kernel::caller,
+    notify::exec::helper,
 };
 
 /// Parses the command line, does what it says and returns the exit code.
 pub fn run() -> ExitCode {
+    if helper::is_called() {
+        return helper::be();
+    }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
         .format(|out, record| {
             use std::io::Write as _;

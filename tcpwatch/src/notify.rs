@@ -4,7 +4,7 @@
 //! does, the run goes on: a finding that finds its queue full is dropped and counted. At the end there
 //! are a few seconds to hand on what waits; what could not be is said.
 
-mod exec;
+pub(crate) mod exec;
 mod journal;
 mod notice;
 pub(crate) mod otlp;
@@ -21,7 +21,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::thread::CapabilitySet;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::watch,
@@ -29,6 +28,8 @@ use tokio::{
 };
 
 pub use self::journal::SOCKET as JOURNAL_SOCKET;
+#[cfg(test)]
+pub(crate) use self::notice::tests::finding;
 use self::{notice::Notice, queue::Outbox};
 use crate::{
     cli::NotifyArgs,
@@ -42,12 +43,10 @@ use crate::{
 
 /// How long what waits may take at the end.
 const GRACE: Duration = Duration::from_secs(3);
+/// Look-ups of a collector's name at a time: one that nobody answers goes on after its request is given up.
+const LOOKUPS: usize = 4;
 /// And how long until nobody waits for the thread any more.
 const AFTER_GRACE: Duration = Duration::from_millis(500);
-
-/// To start a command as somebody else, and to end it.
-const TO_RUN_COMMANDS: CapabilitySet =
-    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
 
 /// Everyone who is told of findings. As a sink it never fails and never waits.
 pub struct Notifiers {
@@ -57,9 +56,9 @@ pub struct Notifiers {
 }
 
 impl Notifiers {
-    /// Starts those that were asked for. Call it when signals are taken over, as threads inherit that,
-    /// and before privileges are given up: the thread gives its own up, and keeps what it takes to
-    /// run a command as somebody else.
+    /// Starts those that were asked for. Call it when signals are taken over, as threads and processes
+    /// inherit that, and before privileges are given up: what runs commands as somebody else gives its
+    /// own up, as the thread does.
     pub fn start(args: &NotifyArgs) -> Result<Self> {
         let (closing, is_closing) = watch::channel(false);
         let (end, ended) = channel();
@@ -87,16 +86,14 @@ impl Notifiers {
             tasks.push(Box::new(move |tasks| drop(tasks.spawn(journal::run(inbox, path)))));
         }
         if !tasks.is_empty() {
-            let kept = if args.exec_on_finding.is_some() {
-                TO_RUN_COMMANDS
-            } else {
-                CapabilitySet::empty()
-            };
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(LOOKUPS)
+                .build()?;
             let thread = thread::Builder::new().name("notify".to_owned());
             thread
                 .spawn(move || {
-                    match shed::all_but(kept) {
+                    match shed::all() {
                         Ok(()) => work(&runtime, tasks, is_closing),
                         Err(error) => log::warn!("nobody is told of findings: {error:#}"),
                     }

@@ -21,4 +21,5 @@ pub mod page;
 mod routes;
 pub mod snapshot;
 mod tls;
+mod turns;
 pub mod web_config;

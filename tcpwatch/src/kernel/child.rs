@@ -1,4 +1,4 @@
-//! Commands that are started without any privilege, whatever this process may do.
+//! Processes that are started without any privilege, whatever this process may do.
 //!
 //! tcpwatch may load programs into the kernel and read other users' files; a command that it runs for
 //! its user may not. It has no capability and can get none, runs as somebody else if we are root, and
@@ -16,6 +16,7 @@ use rustix::{
         set_thread_res_gid, set_thread_res_uid,
     },
 };
+use serde::{Deserialize, Serialize};
 
 use super::sys;
 
@@ -23,7 +24,7 @@ use super::sys;
 const CAPABILITIES: u32 = 64;
 
 /// Somebody to run as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// User id.
     pub uid: u32,
@@ -31,14 +32,9 @@ pub struct Identity {
     pub gid: u32,
 }
 
-/// Has a command give up everything right before it is executed.
-pub fn without_privileges(command: &mut Command, identity: Option<Identity>) {
-    sys::in_child(command, move || give_up(identity));
-}
-
-/// Makes system calls and does nothing else: it runs in a copy of one thread of ours. The order
-/// matters: each step needs what a later one takes away.
-fn give_up(identity: Option<Identity>) -> io::Result<()> {
+/// Gives up everything, for good, and goes on as somebody else. Only this thread does, and those that it
+/// starts. The order matters: each step needs what a later one takes away.
+pub fn give_up(identity: Option<Identity>) -> io::Result<()> {
     for number in 0..CAPABILITIES {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(()) => {}
@@ -57,8 +53,15 @@ fn give_up(identity: Option<Identity>) -> io::Result<()> {
     let none = CapabilitySet::empty();
     let nothing = CapabilitySets { effective: none, permitted: none, inheritable: none };
     set_capabilities(None, nothing)?;
-    set_no_new_privs(true)?;
-    // Our threads leave signals to one of them.
-    SigSet::empty().thread_set_mask()?;
-    sys::close_others_on_exec()
+    Ok(set_no_new_privs(true)?)
+}
+
+/// Has a command begin without our descriptors but the first three.
+pub fn without_descriptors(command: &mut Command) {
+    sys::in_child(command, sys::close_others_on_exec);
+}
+
+/// Has a command begin with no signal blocked: our threads leave signals to one of them.
+pub fn without_blocked_signals(command: &mut Command) {
+    sys::in_child(command, || Ok(SigSet::empty().thread_set_mask()?));
 }

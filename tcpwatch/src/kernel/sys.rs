@@ -109,8 +109,8 @@ pub(super) fn in_child(
     command: &mut Command,
     step: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
-    // SAFETY: the one step there is (`child.rs`) makes system calls only: it allocates nothing and
-    // takes no lock, so it may run in a copy of one thread of many.
+    // SAFETY: the steps that there are (`child.rs`) make one system call each: they allocate nothing and
+    // take no lock, so they may run in a copy of one thread of many.
     unsafe {
         command.pre_exec(step);
     }

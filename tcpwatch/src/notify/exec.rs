@@ -1,18 +1,31 @@
 //! Runs the user's command for findings: not too often, not too many, not for too long, and without any
 //! privilege.
 //!
+//! Another process runs it, which has no privilege (`helper.rs`).
 //! The shell gets the user's own line and nothing else; what was found, text that strangers chose among
 //! it, is in the environment and on standard input, where no shell reads it as a command.
 
 mod command;
+pub(crate) mod helper;
 mod limits;
+mod link;
 
-use std::{collections::VecDeque, process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Result;
-use tokio::task::{JoinError, JoinSet};
 
-use self::{command::Template, limits::Limits};
+use self::{
+    command::Template,
+    helper::{Ended, Helper, Request},
+    limits::Limits,
+};
 use super::{
     notice::Notice,
     queue::{Inbox, Tally},
@@ -24,31 +37,19 @@ const MOST_WAITING: usize = 64;
 
 /// Decides for which findings the command runs, and runs it.
 pub(super) struct Runner {
-    template: Arc<Template>,
+    helper: Helper,
     statuses: Vec<Status>,
     limits: Limits,
     jobs: usize,
     timeout: Duration,
 }
 
-/// A command to run.
-struct Run {
-    notice: Arc<Notice>,
-    /// Findings before it that ran none.
-    held_back: u64,
-}
-
-/// How a command ended.
-enum Ended {
-    By(ExitStatus),
-    Killed,
-    NotStarted(anyhow::Error),
-}
-
 impl Runner {
+    /// Starts the process that runs commands, and so takes what is given up later.
     pub(super) fn new(line: &str, args: &ExecArgs) -> Result<Self> {
+        let template = Template::new(line, &args.exec_user, args.exec_timeout)?;
         Ok(Self {
-            template: Arc::new(Template::new(line, &args.exec_user)?),
+            helper: Helper::start(&template)?,
             statuses: args.exec_when.iter().copied().map(Status::from).collect(),
             limits: Limits::new(args.exec_rate, args.exec_again),
             jobs: args.exec_jobs.into(),
@@ -57,7 +58,7 @@ impl Runner {
     }
 
     /// The run that a finding is worth, if it is.
-    fn admit(&mut self, notice: Arc<Notice>, tally: &Tally) -> Option<Run> {
+    fn admit(&mut self, notice: &Arc<Notice>, tally: &Tally) -> Option<Request> {
         let status = notice.finding.status;
         if !self.statuses.contains(&status) {
             tally.unwanted();
@@ -67,36 +68,44 @@ impl Runner {
         if held_back.is_none() {
             tally.held_back();
         }
-        Some(Run { notice, held_back: held_back? })
+        Some(request(notice, held_back?))
     }
+}
 
-    fn start(&self, run: Run, running: &mut JoinSet<Ended>) {
-        let (template, limit) = (Arc::clone(&self.template), self.timeout);
-        running.spawn(async move {
-            match template.start(&run.notice, run.held_back) {
-                Err(error) => Ended::NotStarted(error),
-                Ok(command) => command.wait(limit).await.map_or(Ended::Killed, Ended::By),
-            }
-        });
+/// What a command gets for a finding; `held_back` of those before it ran none.
+fn request(notice: &Notice, held_back: u64) -> Request {
+    let fields = notice.fields().into_iter().map(|(name, value)| (name.to_owned(), value));
+    let held_back = ("TCPWATCH_HELD_BACK".to_owned(), held_back.to_string());
+    // Memory takes everything.
+    let input = notice.json().unwrap_or_default();
+    Request {
+        variables: fields.chain([held_back]).collect(),
+        input: String::from_utf8_lossy(&input).into_owned(),
     }
 }
 
 /// Runs commands for what comes until nothing more does and all have ended. What needs no command is
 /// taken from the queue also while all that may run do.
 pub(super) async fn run(mut inbox: Inbox, mut runner: Runner) {
-    let mut running = JoinSet::new();
+    let mut running = 0;
     let mut waiting = VecDeque::new();
     let mut more = true;
     loop {
-        while running.len() < runner.jobs
-            && let Some(run) = waiting.pop_front()
+        while running < runner.jobs
+            && let Some(request) = waiting.pop_front()
         {
-            runner.start(run, &mut running);
+            match runner.helper.run(&request).await {
+                Ok(()) => running += 1,
+                Err(error) => inbox.warn(&format!("cannot run the command: {error}")),
+            }
         }
         tokio::select! {
-            Some(ended) = running.join_next() => account(&mut inbox, ended, &runner),
+            ended = runner.helper.next(), if running > 0 => {
+                running = if ended.is_ok() { running - 1 } else { 0 };
+                account(&mut inbox, ended, &runner);
+            }
             notice = inbox.next(), if more && waiting.len() < MOST_WAITING => match notice {
-                Some(notice) => waiting.extend(runner.admit(notice, &inbox.tally)),
+                Some(notice) => waiting.extend(runner.admit(&notice, &inbox.tally)),
                 None => more = false,
             },
             else => return,
@@ -104,9 +113,10 @@ pub(super) async fn run(mut inbox: Inbox, mut runner: Runner) {
     }
 }
 
-fn account(inbox: &mut Inbox, ended: Result<Ended, JoinError>, runner: &Runner) {
+fn account(inbox: &mut Inbox, ended: io::Result<Ended>, runner: &Runner) {
     match ended {
         Ok(Ended::By(status)) => {
+            let status = ExitStatus::from_raw(status);
             inbox.tally.delivered(1);
             if !status.success() {
                 inbox.warn(&format!("the command ended with {status}"));
@@ -115,7 +125,7 @@ fn account(inbox: &mut Inbox, ended: Result<Ended, JoinError>, runner: &Runner) 
         Ok(Ended::Killed) => {
             inbox.warn(&format!("the command was killed, as it ran for {:?}", runner.timeout));
         }
-        Ok(Ended::NotStarted(error)) => inbox.warn(&format!("{error:#}")),
+        Ok(Ended::NotStarted(why)) => inbox.warn(&why),
         Err(error) => inbox.warn(&error.to_string()),
     }
 }

@@ -168,6 +168,11 @@ pub(super) mod tests {
 
     /// A server's connection that was read and not closed.
     pub(in crate::notify) fn notice() -> Notice {
+        Notice::new(&ClockMark { real_ns: 1, ..ClockMark::default() }, &finding())
+    }
+
+    /// The same, as the run reports it.
+    pub(crate) fn finding() -> Finding {
         let process = Process { pid: 42, comm: "api".into() };
         let socket = Socket {
             id: Some(SocketId(7)),
@@ -189,7 +194,7 @@ pub(super) mod tests {
             error: 0,
             uncertain: false,
         };
-        let finding = Finding {
+        Finding {
             at: Timestamp(2 * Nanos::SECOND.0),
             status: Status::Open,
             verdict: Some(Verdict::NotClosed),
@@ -204,8 +209,7 @@ pub(super) mod tests {
             netns_name: None,
             ending: None,
             same_owner: 1,
-        };
-        Notice::new(&ClockMark { real_ns: 1, ..ClockMark::default() }, &finding)
+        }
     }
 
     #[test]

@@ -11,10 +11,10 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-use super::notice::Notice;
+use super::{GRACE, notice::Notice};
 use crate::core::advice::count;
 
 /// Findings that may wait for one task: some megabytes.
@@ -119,7 +119,7 @@ impl Inbox {
     /// The next; `None` if nothing more comes.
     pub(super) async fn next(&mut self) -> Option<Arc<Notice>> {
         let notice = self.receiver.recv().await;
-        self.tell_dropped();
+        self.tell_dropped("they come faster than they can be handed on");
         notice
     }
 
@@ -144,11 +144,32 @@ impl Inbox {
     /// Waits, but not when the run has ended: then only for a moment, as little time is left.
     pub(super) async fn pause(&mut self, time: Duration) {
         const MOMENT: Duration = Duration::from_millis(200);
-        let was_closing = *self.closing.borrow();
+        let was_closing = *self.closing.borrow() || self.closing.has_changed().is_err();
         tokio::select! {
             () = sleep(if was_closing { time.min(MOMENT) } else { time }) => {}
             _ = self.closing.wait_for(|&closing| closing), if !was_closing => {}
         }
+    }
+
+    /// Waits until then, as others ask for, and says meanwhile if the queue is full. False if the run
+    /// ends, and then so early that there is no use in waiting.
+    pub(super) async fn wait(&mut self, until: Instant, why: &str) -> bool {
+        let mut closing = self.closing.clone();
+        let ends = async move { drop(closing.wait_for(|&closing| closing).await) };
+        tokio::pin!(ends);
+        while Instant::now() < until {
+            tokio::select! {
+                () = sleep_until(until.min(Instant::now() + WARN_EVERY)) => self.tell_dropped(why),
+                () = &mut ends => {
+                    let in_time = until <= Instant::now() + GRACE;
+                    if in_time {
+                        sleep_until(until).await;
+                    }
+                    return in_time;
+                }
+            }
+        }
+        true
     }
 
     /// Warns, if it has not done so lately, and keeps the reason for the end.
@@ -167,9 +188,9 @@ impl Inbox {
         log::warn!("{}: {why}{so_far}", self.tally.name);
     }
 
-    fn tell_dropped(&mut self) {
+    fn tell_dropped(&mut self, why: &str) {
         if self.tally.dropped.load(Relaxed) > self.warned.map_or(0, |(_, dropped)| dropped) {
-            self.warn("they come faster than they can be handed on");
+            self.warn(why);
         }
     }
 }

@@ -1,126 +1,124 @@
 //! Who may ask: users with passwords that are kept as bcrypt hashes.
 //!
-//! bcrypt is slow on purpose. One password is checked at a time, on a thread of its own, and one that
-//! was right is remembered, keyed with what only this process knows.
+//! bcrypt is slow on purpose, so a password that was right is remembered, keyed with what only this
+//! process knows: its user is answered at once, whatever others send meanwhile. `turns.rs` says how
+//! many passwords are checked at a time.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Result;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use ring::{hmac, rand::SystemRandom};
-use tokio::sync::Semaphore;
 
-/// Right ones that are remembered.
-const MOST_REMEMBERED: usize = 100;
-/// The hash of nothing in particular, for users that there are not: that must take as long.
-const NOBODY: &str = "$2b$10$EGdrhbKUv8Oc9vGiXX0HQOxSg445d458Muh7DAHskb6QbtCvdxcie";
+use super::{connections::Source, turns::Turns};
+
+/// What follows the cost in a hash of nothing in particular, for users that do not exist.
+const NOBODY: &str = "$EGdrhbKUv8Oc9vGiXX0HQOxSg445d458Muh7DAHskb6QbtCvdxcie";
+/// What a hash costs that says nothing of it.
+const USUAL_COST: u32 = 10;
+
+/// Says whether a password has a hash.
+type Verify = fn(&[u8], &str) -> bool;
 
 /// Checks passwords.
-pub(super) struct Auth {
+pub(super) struct Auth<V = Verify> {
     users: BTreeMap<String, String>,
+    /// The hash for users that do not exist: it takes as long as the slowest of those that do.
+    nobody: String,
     key: hmac::Key,
-    right: Mutex<HashSet<Vec<u8>>>,
-    turn: Semaphore,
+    /// The last right password of each user.
+    right: Mutex<BTreeMap<String, hmac::Tag>>,
+    turns: Turns,
+    verify: V,
+}
+
+/// What a client says of itself.
+struct Login {
+    user: String,
+    password: Vec<u8>,
 }
 
 impl Auth {
     pub(super) fn new(users: BTreeMap<String, String>) -> Result<Self> {
+        Self::with(users, |password, hash| bcrypt::verify(password, hash).unwrap_or(false))
+    }
+}
+
+impl<V: Fn(&[u8], &str) -> bool + Send + Sync + 'static> Auth<V> {
+    fn with(users: BTreeMap<String, String>, verify: V) -> Result<Self> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| anyhow::anyhow!("the kernel gives no random numbers"))?;
-        Ok(Self { users, key, right: Mutex::default(), turn: Semaphore::new(1) })
+        let cost = |hash: &String| hash.parse::<bcrypt::HashParts>().ok().map(|it| it.get_cost());
+        let cost = users.values().filter_map(cost).max().unwrap_or(USUAL_COST);
+        let nobody = format!("$2b${cost:02}{NOBODY}");
+        Ok(Self { users, nobody, key, right: Mutex::default(), turns: Turns::new(), verify })
     }
 
     /// Whether who asks may. Where there are no users, everybody may.
-    pub(super) async fn admits(self: &Arc<Self>, headers: &HeaderMap) -> bool {
+    pub(super) async fn admits(self: &Arc<Self>, headers: &HeaderMap, source: Source) -> bool {
         if self.users.is_empty() {
             return true;
         }
-        let Some((user, password)) = credentials(headers) else { return false };
-        let known = self.users.get(&user);
-        let hash = known.map_or(NOBODY, String::as_str).to_owned();
-        let tag = self.tag(&user, &password, &hash);
-        if self.remembered().contains(&tag) {
+        let Some(login) = Login::of(headers) else { return false };
+        if self.remembers(&login) {
             return true;
         }
-        let Ok(_turn) = self.turn.acquire().await else { return false };
-        let check = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash));
-        let right = matches!(check.await, Ok(Ok(true))) && known.is_some();
-        if right {
-            let mut remembered = self.remembered();
-            if remembered.len() >= MOST_REMEMBERED {
-                remembered.clear();
-            }
-            remembered.insert(tag);
-        }
-        right
+        let turn = self.turns.take(source).await;
+        let auth = Arc::clone(self);
+        let check = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            // It may have been right for another connection meanwhile.
+            auth.remembers(&login) || auth.is_right(&login)
+        });
+        check.await.unwrap_or(false)
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashSet<Vec<u8>>> {
+    fn is_right(&self, login: &Login) -> bool {
+        let known = self.users.get(&login.user);
+        let right = (self.verify)(&login.password, known.unwrap_or(&self.nobody));
+        if right && known.is_some() {
+            self.remembered().insert(login.user.clone(), self.tag(login));
+        }
+        right && known.is_some()
+    }
+
+    fn remembers(&self, login: &Login) -> bool {
+        let tag = self.tag(login);
+        self.remembered().get(&login.user).is_some_and(|right| right.as_ref() == tag.as_ref())
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, BTreeMap<String, hmac::Tag>> {
         self.right.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lengths first, so that no two have the same.
-    fn tag(&self, user: &str, password: &[u8], hash: &str) -> Vec<u8> {
+    /// The user's length first, so that no two logins have the same.
+    fn tag(&self, login: &Login) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);
-        for part in [user.as_bytes(), password, hash.as_bytes()] {
-            context.update(&part.len().to_le_bytes());
-            context.update(part);
-        }
-        context.sign().as_ref().to_vec()
+        context.update(&login.user.len().to_le_bytes());
+        context.update(login.user.as_bytes());
+        context.update(&login.password);
+        context.sign()
     }
 }
 
-/// User and password of `Authorization: Basic`.
-fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, encoded) = value.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
+impl Login {
+    /// User and password of `Authorization: Basic`.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, encoded) = value.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let decoded = STANDARD.decode(encoded.trim()).ok()?;
+        let colon = decoded.iter().position(|&byte| byte == b':')?;
+        let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+        Some(Self { user, password: decoded[colon + 1..].to_vec() })
     }
-    let decoded = STANDARD.decode(encoded.trim()).ok()?;
-    let colon = decoded.iter().position(|&byte| byte == b':')?;
-    let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
-    Some((user, decoded[colon + 1..].to_vec()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn asks(auth: &Arc<Auth>, header: &str) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, header.parse().unwrap());
-        auth.admits(&headers).await
-    }
-
-    #[tokio::test]
-    async fn only_the_right_password_is_admitted_also_the_second_time() {
-        let hash = bcrypt::hash("sec:ret", 4).unwrap();
-        let auth = Arc::new(Auth::new([("alice".to_owned(), hash)].into()).unwrap());
-        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        for _ in 0..2 {
-            assert!(asks(&auth, &basic("alice:sec:ret")).await);
-            assert!(asks(&auth, &basic("alice:sec:ret").replace("Basic", "basic")).await);
-            for wrong in
-                ["alice:", "alice:sec", ":sec:ret", "bob:sec:ret", "alice", "alic:esec:ret"]
-            {
-                assert!(!asks(&auth, &basic(wrong)).await, "{wrong}");
-            }
-        }
-        for nonsense in ["Basic", "Basic !!!", "Bearer x", "Basic /w==", ""] {
-            assert!(!asks(&auth, nonsense).await, "{nonsense}");
-        }
-        assert!(!auth.admits(&HeaderMap::new()).await);
-        assert_eq!(auth.remembered().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn without_users_everybody_is_admitted() {
-        let auth = Arc::new(Auth::new(BTreeMap::new()).unwrap());
-        assert!(auth.admits(&HeaderMap::new()).await);
-    }
-}
+mod tests;

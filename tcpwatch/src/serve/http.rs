@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     auth::Auth,
-    connections::{Asked, Connections},
+    connections::{Admitted, Connections, Source},
     routes::{self, Routes},
     tls::Tls,
 };
@@ -40,6 +40,8 @@ const CONNECTION_LASTS: Duration = Duration::from_mins(5);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait after `accept` has failed, as when there are no descriptors left.
 const REST: Duration = Duration::from_millis(100);
+/// Threads for what blocks: a password check, and look-ups of a collector's name.
+const BLOCKING_THREADS: usize = 4;
 
 /// What is answered, to whom, and how.
 pub(super) struct Server {
@@ -64,7 +66,10 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener> {
 
 /// Answers from now on, until the process ends.
 pub(super) fn start(listener: TcpListener, server: Server, beside: Option<Beside>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()?;
     let serve = move || {
         if let Some(task) = beside {
             drop(runtime.spawn(task));
@@ -81,8 +86,8 @@ async fn serve(listener: TcpListener, server: Arc<Server>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut connections = Connections::new(MOST_CONNECTIONS);
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 log::debug!("accept: {error}");
                 sleep(REST).await;
@@ -90,17 +95,19 @@ async fn serve(listener: TcpListener, server: Arc<Server>) -> io::Result<()> {
             }
         };
         connections.make_room();
-        let asked = Asked::default();
-        let task = tokio::spawn(connection(stream, Arc::clone(&server), asked.clone()));
-        connections.add(asked, task.abort_handle());
+        let (source, admitted) = (Source::from(client.ip()), Admitted::default());
+        let answers = connection(stream, Arc::clone(&server), source, admitted.clone());
+        connections.add(source, admitted, tokio::spawn(answers).abort_handle());
     }
 }
 
-async fn connection(stream: TcpStream, server: Arc<Server>, asked: Asked) {
+async fn connection(stream: TcpStream, server: Arc<Server>, source: Source, admitted: Admitted) {
     let answered = async {
-        let Some(tls) = &server.tls else { return answer(stream, &server, asked).await };
+        let Some(tls) = &server.tls else {
+            return answer(stream, &server, source, admitted).await;
+        };
         match timeout(HANDSHAKE_WITHIN, tls.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => answer(stream, &server, asked).await,
+            Ok(Ok(stream)) => answer(stream, &server, source, admitted).await,
             Ok(Err(error)) => log::debug!("a client: {error}"),
             Err(_) => {}
         }
@@ -108,15 +115,16 @@ async fn connection(stream: TcpStream, server: Arc<Server>, asked: Asked) {
     let _ = timeout(CONNECTION_LASTS, answered).await;
 }
 
-async fn answer<S>(stream: S, server: &Arc<Server>, asked: Asked)
+async fn answer<S>(stream: S, server: &Arc<Server>, source: Source, admitted: Admitted)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = service_fn(move |request| {
-        asked.now();
-        let server = Arc::clone(server);
+        let (server, admitted) = (Arc::clone(server), admitted.clone());
         async move {
-            Ok::<_, std::convert::Infallible>(if server.auth.admits(request.headers()).await {
+            let admits = server.auth.admits(request.headers(), source).await;
+            Ok::<_, std::convert::Infallible>(if admits {
+                admitted.now();
                 server.routes.answer(&request)
             } else {
                 routes::unauthorized()

@@ -5,7 +5,7 @@ mod feed;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use rustc_hash::FxHashMap;
@@ -58,6 +58,20 @@ pub struct Model {
     recording: Option<Standing>,
 }
 
+/// Findings that were open at a moment, the oldest first. They are shared with the model and with what
+/// was open at other moments: only what has changed is there more than once.
+#[derive(Clone, Debug)]
+pub struct OpenFindings {
+    /// What places them in wall time.
+    pub clock: ClockMark,
+    /// The moment.
+    pub at: Timestamp,
+    /// Each as it was last reported.
+    pub findings: Vec<Arc<Finding>>,
+    /// How many more there are.
+    pub more: usize,
+}
+
 /// As it stands.
 #[derive(Debug, Default)]
 struct Now {
@@ -67,7 +81,7 @@ struct Now {
     /// Everything is attached, and every open socket was seen.
     ready: bool,
     culprits: Culprits,
-    findings: FxHashMap<SocketId, Finding>,
+    findings: FxHashMap<SocketId, Arc<Finding>>,
     opened: BTreeMap<Option<Verdict>, u64>,
     ended: [u64; Cause::ALL.len()],
     lost: u64,
@@ -135,16 +149,15 @@ impl Model {
         }
     }
 
-    /// Open findings as they stand, the oldest first, and how many more there are.
-    pub fn findings(&self, at: Timestamp) -> (ClockMark, Vec<Finding>, usize) {
+    /// Open findings at this moment.
+    pub fn findings(&self, at: Timestamp) -> OpenFindings {
         let now = self.now();
-        let mut findings: Vec<_> = now.findings.values().map(|finding| finding.as_of(at)).collect();
+        let mut findings: Vec<_> = now.findings.values().map(Arc::clone).collect();
         let more = now.culprits.members().saturating_sub(findings.len());
         let clock = now.clock;
         drop(now);
-        findings
-            .sort_unstable_by_key(|finding| (std::cmp::Reverse(finding.linger), finding.socket.id));
-        (clock, findings, more)
+        findings.sort_unstable_by_key(|finding| (finding.at - finding.linger, finding.socket.id));
+        OpenFindings { clock, at, findings, more }
     }
 
     /// What it says at this moment.
@@ -204,7 +217,7 @@ impl Now {
         if finding.status == Status::Ended {
             self.findings.remove(&id);
         } else if self.findings.len() < MOST_FINDINGS || self.findings.contains_key(&id) {
-            self.findings.insert(id, finding);
+            self.findings.insert(id, Arc::new(finding));
         }
     }
 

@@ -14,7 +14,12 @@ use hyper::{
     },
 };
 
-use super::{exposition, findings::Findings, model::Model, negotiate};
+use super::{
+    exposition,
+    findings::Findings,
+    model::{Model, OpenFindings},
+    negotiate,
+};
 use crate::{
     core::time::{Nanos, Timestamp},
     kernel::clock,
@@ -26,6 +31,35 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// Who asks more often than this is told the same again: making a page takes the model for a moment.
 const PAGE_EVERY: Nanos = Nanos(200_000_000);
 
+/// What was made last, for everybody who asks within [`PAGE_EVERY`].
+struct Latest<T>(Mutex<Option<(Timestamp, T)>>);
+
+impl<T: Clone> Latest<T> {
+    fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn or_make<E>(&self, make: impl FnOnce(Timestamp) -> Result<T, E>) -> Result<T, E> {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        match &*latest {
+            Some((at, made)) if now.since(*at) < PAGE_EVERY => Ok(made.clone()),
+            _ => {
+                let made = make(now)?;
+                *latest = Some((now, made.clone()));
+                Ok(made)
+            }
+        }
+    }
+}
+
+/// The metrics page in both formats.
+#[derive(Clone)]
+struct Metrics {
+    open: Bytes,
+    classic: Bytes,
+}
+
 const INDEX: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>tcpwatch</title>\
 <h1>tcpwatch</h1><ul>\
 <li><a href=\"/metrics\">metrics</a>\
@@ -36,13 +70,13 @@ const INDEX: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><t
 /// Answers requests.
 pub(super) struct Routes {
     model: Arc<Model>,
-    /// The last page, and when it was made.
-    page: Mutex<Option<(Timestamp, Arc<str>)>>,
+    metrics: Latest<Metrics>,
+    findings: Latest<Arc<OpenFindings>>,
 }
 
 impl Routes {
     pub(super) fn new(model: Arc<Model>) -> Self {
-        Self { model, page: Mutex::default() }
+        Self { model, metrics: Latest::new(), findings: Latest::new() }
     }
 
     /// The answer. Bodies of requests are not looked at.
@@ -73,12 +107,14 @@ impl Routes {
             return unavailable(NOT_YET);
         }
         let format = negotiate::Metrics::wanted(accept(headers));
-        let page = self.page().and_then(|page| match format {
-            negotiate::Metrics::Open => Ok(page.to_string()),
-            negotiate::Metrics::Classic => exposition::classic(&page),
-        });
-        match page {
-            Ok(page) => response(StatusCode::OK, format.content_type(), full(page.into())),
+        match self.metrics.or_make(|now| self.pages(now)) {
+            Ok(pages) => {
+                let page = match format {
+                    negotiate::Metrics::Open => pages.open,
+                    negotiate::Metrics::Classic => pages.classic,
+                };
+                response(StatusCode::OK, format.content_type(), full(page))
+            }
             Err(error) => {
                 log::error!("cannot write the metrics: {error}");
                 text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics\n")
@@ -86,17 +122,9 @@ impl Routes {
         }
     }
 
-    fn page(&self) -> Result<Arc<str>, std::fmt::Error> {
-        let mut last = self.page.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = clock::now();
-        match &*last {
-            Some((at, page)) if now.since(*at) < PAGE_EVERY => Ok(Arc::clone(page)),
-            _ => {
-                let page: Arc<str> = exposition::open_metrics(self.model.page(now))?.into();
-                *last = Some((now, Arc::clone(&page)));
-                Ok(page)
-            }
-        }
+    fn pages(&self, now: Timestamp) -> Result<Metrics, std::fmt::Error> {
+        let open = exposition::open_metrics(self.model.page(now))?;
+        Ok(Metrics { classic: exposition::classic(&open)?.into(), open: open.into() })
     }
 
     fn findings(&self, headers: &HeaderMap) -> Response<Body> {
@@ -104,8 +132,11 @@ impl Routes {
             return unavailable(NOT_YET);
         }
         let format = negotiate::Findings::wanted(accept(headers));
-        let (clock, findings, more) = self.model.findings(clock::now());
-        let body = Findings::new(clock, findings, format).boxed_unsync();
+        let made =
+            self.findings.or_make(|now| Ok::<_, Infallible>(self.model.findings(now).into()));
+        let Ok(open) = made;
+        let more = open.more;
+        let body = Findings::new(open, format).boxed_unsync();
         let mut response = response(StatusCode::OK, format.content_type(), body);
         response.headers_mut().insert("tcpwatch-left-out", HeaderValue::from(more));
         response

@@ -1,10 +1,12 @@
-//! One run of the user's command.
+//! One run of the user's command, in the process that is there for that.
 
 use std::{
     fs::File,
     io::{self, Seek as _, Write as _},
-    os::{fd::AsFd as _, unix::process::CommandExt as _},
-    path::PathBuf,
+    os::{
+        fd::AsFd as _,
+        unix::process::{CommandExt as _, ExitStatusExt as _},
+    },
     process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -15,31 +17,35 @@ use rustix::{
     fs::{MemfdFlags, memfd_create},
     process::{Pid, Signal, geteuid, kill_process_group},
 };
+use serde::{Deserialize, Serialize};
 use tokio::{process::Child, time::timeout};
 
-use crate::{
-    kernel::child::{Identity, without_privileges},
-    notify::notice::Notice,
-};
+use super::helper::{Ended, Request};
+use crate::kernel::child::{self, Identity};
 
 const SHELL: &str = "/bin/sh";
 /// What a command sees of our environment: no token that was meant for us.
-const KEPT: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
+pub(super) const KEPT: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Nobody's home.
 const NOWHERE: &str = "/";
 
 /// What all runs share.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Template {
     line: String,
-    identity: Option<Identity>,
-    home: PathBuf,
-    name: String,
+    /// Whom to run as, if root is to run as somebody else.
+    pub(super) identity: Option<Identity>,
+    home: String,
+    /// The user's.
+    pub(super) name: String,
+    /// How long one may take.
+    limit: Duration,
 }
 
 impl Template {
     /// `user` matters to root only.
-    pub(super) fn new(line: &str, user: &str) -> Result<Self> {
+    pub(super) fn new(line: &str, user: &str, limit: Duration) -> Result<Self> {
         if line.trim().is_empty() {
             bail!("--exec-on-finding: there is no command");
         }
@@ -54,25 +60,38 @@ impl Template {
         } else {
             User::from_uid(ours.as_raw().into())?.unwrap_or(account)
         };
+        let home = account.dir.to_str().filter(|_| account.dir.is_dir()).unwrap_or(NOWHERE);
         Ok(Self {
             line: line.to_owned(),
             identity: ours.is_root().then_some(identity),
-            home: if account.dir.is_dir() { account.dir } else { NOWHERE.into() },
+            home: home.to_owned(),
             name: account.name,
+            limit,
         })
     }
 
-    /// Starts it for one finding.
-    pub(super) fn start(&self, notice: &Notice, held_back: u64) -> Result<Running> {
+    /// Runs it for one finding.
+    pub(super) async fn run(self, request: Request) -> Ended {
+        match self.start(&request) {
+            Err(error) => Ended::NotStarted(format!("{error:#}")),
+            Ok(command) => match command.wait(self.limit).await {
+                Some(status) => Ended::By(status.into_raw()),
+                None => Ended::Killed,
+            },
+        }
+    }
+
+    fn start(&self, request: &Request) -> Result<Running> {
         let mut command = Command::new(SHELL);
         command.arg("-c").arg(&self.line).current_dir(NOWHERE).process_group(0);
         command.env_clear().env("PATH", PATH);
         command.envs(KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
         command.env("HOME", &self.home).env("USER", &self.name).env("LOGNAME", &self.name);
-        command.envs(notice.fields()).env("TCPWATCH_HELD_BACK", held_back.to_string());
-        command.stdin(File::from(input(notice).context("give the command its input")?));
+        command.envs(request.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(input(&request.input).context("give the command its input")?);
         command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
-        without_privileges(&mut command, self.identity);
+        child::without_blocked_signals(&mut command);
+        child::without_descriptors(&mut command);
         let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
         let child = child.with_context(|| format!("cannot start {SHELL}"))?;
         let group = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
@@ -89,22 +108,22 @@ fn account(user: &str) -> Result<User> {
 }
 
 /// The finding as a file that is nowhere: a command that does not read it holds up nobody.
-fn input(notice: &Notice) -> io::Result<std::os::fd::OwnedFd> {
+fn input(text: &str) -> io::Result<File> {
     let mut file = File::from(memfd_create("finding", MemfdFlags::CLOEXEC)?);
-    file.write_all(&notice.json()?)?;
+    file.write_all(text.as_bytes())?;
     file.rewind()?;
-    Ok(file.into())
+    Ok(file)
 }
 
 /// A command that runs.
-pub(super) struct Running {
+struct Running {
     child: Child,
     group: Group,
 }
 
 impl Running {
     /// Waits for its end; `None` if it took too long and was killed, with all that it started.
-    pub(super) async fn wait(mut self, limit: Duration) -> Option<ExitStatus> {
+    async fn wait(mut self, limit: Duration) -> Option<ExitStatus> {
         let in_time = timeout(limit, self.child.wait()).await;
         if let Ok(Ok(status)) = in_time {
             // What it left behind in the background may stay.

@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fs,
     io::Write as _,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -29,8 +30,8 @@ use rustls::{
 };
 use tokio::time::timeout;
 
-use super::config::Config;
-use crate::core::comm::escape;
+use super::{Collector, config::Config, message};
+use crate::{core::comm::escape, notify::notice::Notice};
 
 const AGENT: &str = concat!("tcpwatch/", env!("CARGO_PKG_VERSION"));
 const PROTOBUF: &str = "application/x-protobuf";
@@ -43,7 +44,7 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// What a collector says.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(in crate::notify) enum Answer {
     /// It has all of it.
     Taken,
     /// It has all but these.
@@ -96,7 +97,7 @@ impl Client {
     }
 
     /// Sends it once.
-    pub(super) async fn send(&self, body: Bytes) -> Answer {
+    pub(super) async fn send_once(&self, body: Bytes) -> Answer {
         match timeout(self.config.timeout, self.exchange(body)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Answer::Later { why: causes(&*error), after: None },
@@ -119,6 +120,19 @@ impl Client {
         }
         let response = self.http.request(request.body(Full::new(body))?).await?;
         Ok(understand(response).await)
+    }
+}
+
+impl Collector for Client {
+    type Body = Bytes;
+
+    fn pack(&self, batch: &[Arc<Notice>]) -> Bytes {
+        let resource = message::resource(&self.config);
+        self.request_body(message::encode(&resource, batch))
+    }
+
+    async fn send(&self, body: Bytes) -> Answer {
+        self.send_once(body).await
     }
 }
 

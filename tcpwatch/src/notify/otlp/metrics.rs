@@ -2,7 +2,7 @@
 //!
 //! A Prometheus that takes OTLP adds unit and `_total` to names, and so gets what it would scrape. All
 //! sums are cumulative, so a request that does not arrive loses resolution and nothing else: none is
-//! tried again.
+//! tried again. A collector that asks to wait is not sent anything before that is over.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -17,9 +17,10 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::Message as _;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
+    LONGEST_WAIT,
     client::{Answer, Client},
     message::{resource, scope, text},
 };
@@ -62,7 +63,12 @@ pub(crate) async fn push(
         tick.tick().await;
         let Some(page) = page() else { continue };
         let body = Numbers::of(&page, begun, clock::mark().real_ns).encode(&resource);
-        let now = match client.send(client.request_body(body)).await {
+        let answer = client.send_once(client.request_body(body)).await;
+        let asked = match &answer {
+            Answer::Later { after, .. } => after.unwrap_or_default().min(LONGEST_WAIT),
+            _ => Duration::ZERO,
+        };
+        let now = match answer {
             Answer::Taken => None,
             Answer::TakenInPart { rejected: 0, why } if why.is_empty() => None,
             Answer::TakenInPart { rejected, why } => Some(format!("{rejected} rejected: {why}")),
@@ -73,6 +79,7 @@ pub(crate) async fn push(
             log::warn!("metrics for {}: {why}", client.config().endpoint());
         }
         trouble = now;
+        sleep(asked).await;
     }
 }
 

@@ -53,7 +53,8 @@ impl Sink for Feed {
         self.lost = 0;
         let now = &mut *now;
         // Which end is the server's, where nobody knows, is told by what many have in common.
-        let known = now.findings.values().chain(&self.findings).map(|finding| &finding.socket);
+        let known = now.findings.values().map(AsRef::as_ref).chain(&self.findings);
+        let known = known.map(|finding| &finding.socket);
         now.culprits.count_ends(known.filter(|socket| socket.role.is_none()));
         self.findings.drain(..).for_each(|finding| now.take(finding));
         Ok(())
