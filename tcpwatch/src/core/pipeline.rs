@@ -47,6 +47,9 @@ pub struct Rules {
 /// How long what a process did may come in after its end.
 pub const LAST_WORDS: Nanos = Nanos(2_000_000_000);
 
+/// Owners that the summary tells apart.
+const MOST_OWNERS: usize = 1024;
+
 /// The machine that both sources drive.
 pub struct Pipeline<'a> {
     rules: Rules,
@@ -484,7 +487,12 @@ impl<'a> Pipeline<'a> {
                     None => self.totals.unconfirmed += 1,
                 }
                 let owner = finding.socket.owner.map(|owner| owner.process);
-                *self.totals.owners.entry(owner).or_default() += 1;
+                let owners = &mut self.totals.owners;
+                if owners.len() < MOST_OWNERS || owners.contains_key(&owner) {
+                    *owners.entry(owner).or_default() += 1;
+                } else {
+                    self.totals.other_owners += 1;
+                }
             }
             Status::Still => {}
             Status::Ended => {

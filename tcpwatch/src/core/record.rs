@@ -101,8 +101,10 @@ pub struct Summary {
     pub retracted: u64,
     /// Sockets that may have lingered for long enough, but whose age is not known well enough.
     pub undecided: u64,
-    /// Findings opened, by owner.
+    /// Findings opened, by owner: the first so many of them.
     pub owners: BTreeMap<Option<Process>, u64>,
+    /// Findings opened of all other owners.
+    pub other_owners: u64,
     /// Transitions lost.
     pub lost: u64,
     /// Transitions that were to be shown, but nobody took them.

@@ -54,8 +54,10 @@
 //!   process, `reaches_limit_in_ns`, `example` (the oldest's `socket`) and its `summary`. Live, when a
 //!   group reaches ten, when it has doubled, while it grows once a minute, and at the end.
 //! - `summary`: the last line. `entered` and `now` are counts per state, `verdicts` per verdict,
-//!   `owners` a list of `pid`, `comm` and `findings`. `lost` is without the `unshown`, which are among
-//!   the `transitions` but were not shown, as nobody read the output.
+//!   `owners` a list of `pid`, `comm` and `findings` (of the first 1,024 owners). `lost` is without
+//!   the `unshown`, which are among the `transitions` but were not shown, as nobody read the output.
+//!   `unclaimed` transitions, with `--pid` or `run`, are not shown and are in no other count: nobody
+//!   could tell whether a watched process had the socket.
 
 mod finding;
 

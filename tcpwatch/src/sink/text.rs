@@ -348,6 +348,9 @@ pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
         let owner = owner.map_or_else(|| "nobody known".to_owned(), |process| process.to_string());
         writeln!(out, "  {}: {owner}", advice::count(*count, "finding"))?;
     }
+    if s.other_owners > 0 {
+        writeln!(out, "  {}: others", advice::count(s.other_owners, "finding"))?;
+    }
     if s.unshown > 0 {
         writeln!(out, "  {} transitions were not shown, as nobody read the output", s.unshown)?;
     }

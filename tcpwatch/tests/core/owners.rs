@@ -170,6 +170,26 @@ fn what_waits_for_a_claim_is_bounded_and_counted() {
     assert!(summary.unclaimed > 0 && summary.others > 0, "{summary:?}");
 }
 
+/// Each process leaks once; the summary tells the first of them apart.
+#[test]
+fn owners_of_findings_are_bounded_in_the_summary() {
+    let mut shown = Shown::default();
+    let mut run = Run::new("rules linger=1s", &mut shown);
+    for number in 0..1_500 {
+        let (id, pid, at) = (number + 10, number + 100, 4 * number + 1);
+        let socket = format!("127.0.0.1:80 10.0.0.9:5000 owner=a[{pid}]/accept inode=4");
+        run.push(&format!("{at} tcp #{id} ESTABLISHED>CLOSE_WAIT {socket}"));
+        run.push(&format!("{} pass lingering", at + 2));
+        run.push(&format!("{} see #{id} CLOSE_WAIT {socket} holder=a[{pid}]:4", at + 2));
+        run.push(&format!("{} end", at + 2));
+        run.push(&format!("{} tcp #{id} CLOSE_WAIT>LAST_ACK {socket} by=a[{pid}]", at + 3));
+    }
+    run.0.finish().unwrap();
+    let (summary, owners) = (&shown.summary, shown.summary.owners.values().sum::<u64>());
+    assert_eq!((summary.findings(), owners + summary.other_owners), (1_500, 1_500));
+    assert!(summary.owners.len() <= 1_024, "{}", summary.owners.len());
+}
+
 /// A listener that comes names its process once; the source need not ask about those that it knows.
 #[test]
 fn processes_are_named_once() {
