@@ -260,9 +260,9 @@ impl LingerTable {
     /// Connections that nobody has accepted for long, at listeners of which it is not known who
     /// accepts.
     pub fn without_acceptors(&self, listeners: &Listeners) -> impl Iterator<Item = &Socket> {
-        self.sockets.values().filter(|entry| entry.due).map(|entry| &entry.socket).filter(|socket| {
-            !socket.has_file && listeners.of(socket).is_some_and(Known::wants_acceptors)
-        })
+        self.sockets.values().filter(|entry| entry.due).map(|entry| &entry.socket).filter(
+            |socket| !socket.has_file && listeners.of(socket).is_some_and(Known::wants_acceptors),
+        )
     }
 
     /// Moves time on: what has passed its deadline becomes due, and waits for a pass.

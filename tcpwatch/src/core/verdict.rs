@@ -135,8 +135,7 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
     if unheld {
         return Verdict::Unheld;
     }
-    let stranger =
-        facts.connected.is_some_and(|client| !held_by(facts.holders, client.pid));
+    let stranger = facts.connected.is_some_and(|client| !held_by(facts.holders, client.pid));
     if processes(facts.holders) > 1 || stranger || facts.younger_holders {
         return Verdict::Inherited;
     }

@@ -51,7 +51,15 @@ const CRATES: [&str; 2] = ["rustc_hash", "tcpwatch_common"];
 
 /// Macros that reach out without a path.
 const MACROS: [&str; 9] = [
-    "println", "print", "eprintln", "eprint", "dbg", "include", "include_str", "env", "option_env",
+    "println",
+    "print",
+    "eprintln",
+    "eprint",
+    "dbg",
+    "include",
+    "include_str",
+    "env",
+    "option_env",
 ];
 
 /// One path as it is written.
@@ -121,7 +129,9 @@ impl Source {
                 Some(TokenTree::Punct(star)) if star.as_char() == '*' && import => {
                     segments.push("*".to_owned());
                 }
-                Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace && import => {
+                Some(TokenTree::Group(group))
+                    if group.delimiter() == Delimiter::Brace && import =>
+                {
                     let inner: Vec<_> = group.stream().into_iter().collect();
                     let mut inner = &inner[..];
                     while !inner.is_empty() {
