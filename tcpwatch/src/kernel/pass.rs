@@ -97,37 +97,20 @@ impl Passes {
         self.set(PassSetting::Number, self.number)?;
         self.set(PassSetting::States, states)?;
         self.set(PassSetting::PidsOnly, u32::from(scope == Scope::Watched))?;
-        let all = scope == Scope::Everything;
-        // A process in each network namespace that is to be looked into, and in each that was seen.
-        let (mut inhabitants, mut seen_in) = (FxHashMap::default(), FxHashMap::default());
-        let mut found = FxHashSet::default();
-        let mut note = |seen: &Observation| {
-            if all || seen.state == State::CloseWait {
-                found.extend(seen.socket.id);
-            }
-        };
+        let (all, look_only) = (scope == Scope::Everything, self.look_only);
+        let mut sight = Sight { all, look_only, ..Sight::default() };
         let mut queued = false;
-        let look_only = self.look_only;
         let own = own_namespace();
         if all {
-            inhabitants.insert(own, std::process::id());
+            sight.inhabitants.insert(own, std::process::id());
         }
-        seen_in.insert(own, std::process::id());
         read(&self.task_file, |seen| {
             if let (Some(expected), Some(id)) = (&mut expected, &seen.socket.id) {
                 expected.remove(id);
             }
             queued |= seen.state == State::Listen
                 && (seen.queue.0 > 0 || seen.socket.protocol == Protocol::Mptcp);
-            if let Some(holder) = seen.holder {
-                if all || look_only && is_long(&seen) {
-                    inhabitants.insert(seen.socket.netns, holder.process.pid);
-                }
-                if look_only {
-                    seen_in.entry(seen.socket.netns).or_insert(holder.process.pid);
-                    note(&seen);
-                }
-            }
+            sight.note(&seen);
             take(seen);
         })?;
         if scope == Scope::Watched || expected.is_some_and(|missing| missing.is_empty()) {
@@ -138,40 +121,31 @@ impl Passes {
         }
         if let Some(storage) = &self.storage {
             read(storage, |seen| {
-                note(&seen);
+                sight.note(&seen);
                 take(seen);
             })?;
         }
         if look_only && !all {
-            self.find_unheld(&seen_in, &found, &mut inhabitants)?;
+            self.find_unheld(own, &mut sight)?;
         }
-        // Where processes are hidden, so are those who hold most of these.
+        // Where processes are hidden, so are those who hold most sockets.
         let blind = !sees_all_pids();
-        let held = |seen: &Observation| {
-            let known = || look_only && seen.socket.id.is_some_and(|id| found.contains(&id));
-            seen.socket.has_file && (blind || known())
-        };
-        self.namespaces(own, &inhabitants, &mut |seen| {
-            if !held(&seen) {
+        self.namespaces(own, &sight.inhabitants, &mut |seen| {
+            if !seen.socket.has_file || !blind && !sight.has_found(&seen) {
                 take(seen);
             }
         })
     }
 
     /// Adds the network namespaces with a connection that no file descriptor led to.
-    fn find_unheld(
-        &mut self,
-        seen_in: &FxHashMap<u32, u32>,
-        found: &FxHashSet<SocketId>,
-        inhabitants: &mut FxHashMap<u32, u32>,
-    ) -> io::Result<()> {
+    fn find_unheld(&mut self, own: u32, sight: &mut Sight) -> io::Result<()> {
         let Some(cookies) = self.cookies.as_ref().filter(|_| sees_all_pids()) else {
             return Ok(());
         };
-        let own = own_namespace();
-        for (&netns, &pid) in seen_in {
+        sight.elsewhere.insert(own, std::process::id());
+        for (&netns, &pid) in &sight.elsewhere {
             let wanted = self.only.is_empty() || self.only.contains(&netns);
-            if !wanted || inhabitants.contains_key(&netns) || self.stays && netns != own {
+            if !wanted || sight.inhabitants.contains_key(&netns) || self.stays && netns != own {
                 continue;
             }
             let there = if netns == own {
@@ -180,15 +154,15 @@ impl Passes {
                 run_in(pid, || read_numbers(cookies))
             };
             match there {
-                Ok(there) if there.iter().all(|&cookie| found.contains(&SocketId(cookie))) => {}
+                Ok(there) if there.iter().all(|&it| sight.found.contains(&SocketId(it))) => {}
                 Ok(_) => {
-                    inhabitants.insert(netns, pid);
+                    sight.inhabitants.insert(netns, pid);
                 }
                 Err(error) if netns == own => return Err(error),
                 Err(error) => log::debug!("cannot look into the namespace of {pid}: {error}"),
             }
         }
-        if !inhabitants.is_empty() {
+        if !sight.inhabitants.is_empty() {
             self.load_rest()?;
         }
         Ok(())
@@ -263,6 +237,39 @@ impl Passes {
             }
         }
         Ok(())
+    }
+}
+
+/// What a scan has seen so far.
+#[derive(Default)]
+struct Sight {
+    all: bool,
+    look_only: bool,
+    /// A process in each network namespace that is to be looked into.
+    inhabitants: FxHashMap<u32, u32>,
+    /// A process in each network namespace that somebody has a socket of.
+    elsewhere: FxHashMap<u32, u32>,
+    /// Where nothing is remembered: sockets that were found and may be shown again without an fd.
+    found: FxHashSet<SocketId>,
+}
+
+impl Sight {
+    fn note(&mut self, seen: &Observation) {
+        if let Some(holder) = seen.holder {
+            if self.all || self.look_only && is_long(seen) {
+                self.inhabitants.insert(seen.socket.netns, holder.process.pid);
+            }
+            if self.look_only {
+                self.elsewhere.entry(seen.socket.netns).or_insert(holder.process.pid);
+            }
+        }
+        if self.look_only && (self.all || seen.state == State::CloseWait) {
+            self.found.extend(seen.socket.id);
+        }
+    }
+
+    fn has_found(&self, seen: &Observation) -> bool {
+        seen.socket.id.is_some_and(|id| self.found.contains(&id))
     }
 }
 
