@@ -39,12 +39,6 @@ const MOST_MIB: u64 = 1024 + 128;
 /// takes far longer.
 const FOREVER: Nanos = Nanos(900_000_000_000);
 
-/// One kind of bomb: its blocks.
-struct Bomb {
-    name: &'static str,
-    blocks: Box<dyn Iterator<Item = Sealed>>,
-}
-
 /// A block of these inputs.
 fn block(inputs: &[Input]) -> Sealed {
     let clock = ClockMark { mono: Timestamp(1), boot: Timestamp(1), real_ns: 1 };
@@ -130,61 +124,8 @@ fn details() -> Arc<TcpDetails> {
     Arc::new(TcpDetails { numbers, ..TcpDetails::default() })
 }
 
-fn pid(n: u64) -> u32 {
-    u32::try_from(n % 4_000_000).unwrap() + 1
-}
-
-fn bombs() -> Vec<Bomb> {
-    fn bomb(name: &'static str, blocks: impl Iterator<Item = Sealed> + 'static) -> Bomb {
-        Bomb { name, blocks: Box::new(blocks) }
-    }
-    let lingers = "unread=1 holder=web[7]:4";
-    vec![
-        bomb("facts", facts(240)),
-        bomb("names", (0..240).map(|n| block(&[name(n)]))),
-        bomb("details", {
-            let details = details();
-            let seen = move |n| {
-                with(see(n, "CLOSE_WAIT", lingers), |seen| {
-                    seen.details = Some(Arc::clone(&details));
-                })
-            };
-            repeated(40, SCAN, seen)
-        }),
-        bomb("holders-of-one", {
-            let holder = |n: u64| {
-                with(see(1, "CLOSE_WAIT", "unread=1 holder=web[7]:4"), |seen| {
-                    seen.holder.as_mut().unwrap().fd = pid(n);
-                })
-            };
-            repeated(40, ["1 pass everything", "1 clock"], holder)
-        }),
-        bomb("holders-of-a-listener", {
-            let holder = |n: u64| {
-                with(see(1, "LISTEN", "holder=web[7]:4"), |seen| {
-                    seen.holder.as_mut().unwrap().fd = 4_000_001 - pid(n);
-                })
-            };
-            repeated(40, ["1 pass everything", "1 clock"], holder)
-        }),
-        bomb("lingering", repeated(60, SCAN, move |n| see(n, "CLOSE_WAIT", lingers))),
-        bomb("sockets-of-a-scan", {
-            repeated(200, ["1 pass everything", "1 clock"], |n| see(n, "ESTABLISHED", ""))
-        }),
-        bomb("namespaces", {
-            let lives = |n: u64| {
-                with(see(1, "ESTABLISHED", "holder=web[7]:4"), |seen| {
-                    seen.socket.netns = pid(n);
-                })
-            };
-            repeated(60, SCAN, lives)
-        }),
-        bomb("listeners", {
-            repeated(100, SCAN, |n| {
-                notation::input(&format!("1 tcp #{n} CLOSE>LISTEN 10.0.0.1:80 0.0.0.0:0 by=web[7]"))
-            })
-        }),
-    ]
+fn small(n: u64) -> u32 {
+    u32::try_from(n).unwrap() + 1
 }
 
 fn write(path: &Path, blocks: impl Iterator<Item = Sealed>) {
@@ -226,20 +167,71 @@ fn read(verb: &str, path: &Path) -> (u64, String) {
     (peak, format!("{how} in {}", clock::now().since(begun)))
 }
 
-#[test]
-fn a_forged_recording_is_read_in_bounded_memory_and_time() {
+/// Makes it and has it read.
+fn check(name: &str, verb: &str, blocks: impl Iterator<Item = Sealed>) {
     let dir = tempfile::tempdir().unwrap();
-    // The verbs share what reads; so that each has its share.
-    let verbs = ["report", "replay"].into_iter().cycle();
-    for (Bomb { name, blocks }, verb) in bombs().into_iter().zip(verbs) {
-        let path = dir.path().join(format!("{name}.tcpw"));
-        write(&path, blocks);
-        let kib = fs::metadata(&path).unwrap().len() >> 10;
-        let (peak, how) = read(verb, &path);
-        println!("{name}, {kib} KiB: {verb}: {peak} MiB, {how}");
-        assert!(peak <= MOST_MIB, "{verb} of {name} takes {peak} MiB");
-    }
-    // What was missed between two looks at a process.
+    let path = dir.path().join(format!("{name}.tcpw"));
+    write(&path, blocks);
+    let kib = fs::metadata(&path).unwrap().len() >> 10;
+    let (peak, how) = read(verb, &path);
+    println!("{name}, {kib} KiB: {verb}: {peak} MiB, {how}");
+    assert!(peak <= MOST_MIB, "{verb} of {name} takes {peak} MiB");
+    // What was missed between two looks at the process.
     let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() >> 10;
     assert!(u64::try_from(most).unwrap() <= MOST_MIB, "{most} MiB");
+}
+
+const LINGERS: &str = "unread=1 holder=web[7]:4";
+
+#[test]
+fn forged_facts_are_bounded() {
+    check("facts", "report", facts(240));
+}
+
+#[test]
+fn forged_names_are_bounded() {
+    check("names", "replay", (0..240).map(|n| block(&[name(n)])));
+}
+
+#[test]
+fn forged_details_are_bounded() {
+    let details = details();
+    let seen = move |n| {
+        with(see(n, "CLOSE_WAIT", LINGERS), |seen| seen.details = Some(Arc::clone(&details)))
+    };
+    check("details", "report", repeated(40, SCAN, seen));
+}
+
+/// In one scan, which each block begins anew and none ends.
+#[test]
+fn forged_holders_are_bounded_and_each_is_looked_up() {
+    let holder = |n: u64| {
+        with(see(1, "CLOSE_WAIT", LINGERS), |seen| seen.holder.as_mut().unwrap().fd = small(n))
+    };
+    check("holders", "replay", repeated(10, ["1 pass everything", "1 clock"], holder));
+}
+
+#[test]
+fn forged_sockets_that_linger_are_bounded() {
+    check("lingering", "report", repeated(40, SCAN, |n| see(n, "CLOSE_WAIT", LINGERS)));
+}
+
+#[test]
+fn forged_sockets_of_a_scan_are_bounded() {
+    let seen = |n| see(n, "ESTABLISHED", "");
+    check("sockets", "replay", repeated(40, ["1 pass everything", "1 clock"], seen));
+}
+
+#[test]
+fn forged_namespaces_are_bounded() {
+    let lives = |n: u64| with(see(1, "ESTABLISHED", LINGERS), |seen| seen.socket.netns = small(n));
+    check("namespaces", "report", repeated(60, SCAN, lives));
+}
+
+#[test]
+fn forged_listeners_are_bounded() {
+    let listens = |n: u64| {
+        notation::input(&format!("1 tcp #{n} CLOSE>LISTEN 10.0.0.1:80 0.0.0.0:0 by=web[7]"))
+    };
+    check("listeners", "replay", repeated(40, SCAN, listens));
 }
