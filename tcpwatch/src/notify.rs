@@ -86,10 +86,8 @@ impl Notifiers {
             tasks.push(Box::new(move |tasks| drop(tasks.spawn(journal::run(inbox, path)))));
         }
         if !tasks.is_empty() {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(LOOKUPS)
-                .build()?;
+            let runtime =
+                Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS).build()?;
             let thread = thread::Builder::new().name("notify".to_owned());
             thread
                 .spawn(move || {

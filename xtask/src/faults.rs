@@ -14,6 +14,7 @@ mod gone_reader;
 mod killed_in_pass;
 mod ledger;
 mod page;
+mod password_flood;
 mod pid_reuse;
 mod queued_children;
 mod recording;
@@ -51,7 +52,7 @@ struct Setting {
     quick: bool,
 }
 
-const FAULTS: [&Fault; 13] = [
+const FAULTS: [&Fault; 14] = [
     &tiny_ring::FAULT,
     &stopped_agent::FAULT,
     &blocked_sink::FAULT,
@@ -64,6 +65,7 @@ const FAULTS: [&Fault; 13] = [
     &resets::FAULT,
     &clock_back::FAULT,
     &abandoned::FAULT,
+    &password_flood::FAULT,
     &soak::FAULT,
 ];
 

@@ -11,12 +11,8 @@ mod limits;
 mod link;
 
 use std::{
-    collections::VecDeque,
-    io,
-    os::unix::process::ExitStatusExt as _,
-    process::ExitStatus,
-    sync::Arc,
-    time::Duration,
+    collections::VecDeque, io, os::unix::process::ExitStatusExt as _, process::ExitStatus,
+    sync::Arc, time::Duration,
 };
 
 use anyhow::Result;

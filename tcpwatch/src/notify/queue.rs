@@ -262,4 +262,20 @@ mod tests {
         inbox.pause(hour).await;
         assert!(begun.elapsed().as_secs() < 6, "and later ones are short");
     }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn one_warns_every_thirty_seconds_at_most() {
+        let (_outbox, mut inbox, _closing) = pair();
+        let begun = Instant::now();
+        let mut warned = Vec::new();
+        for second in 0..90 {
+            inbox.warn("it is slow");
+            let last = inbox.warned.unwrap().0.duration_since(begun).as_secs();
+            if last == second {
+                warned.push(second);
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(warned, [0, 30, 60]);
+    }
 }

@@ -141,3 +141,54 @@ where
         log::debug!("a client: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        core::time::Nanos,
+        serve::model::{Model, Options},
+    };
+
+    fn server() -> Arc<Server> {
+        let options = Options { linger: Nanos::SECOND, top: 1, count_every: Nanos::SECOND };
+        let routes = Routes::new(Arc::new(Model::new(options, None)));
+        Arc::new(Server { routes, auth: Arc::new(Auth::new(BTreeMap::new()).unwrap()), tls: None })
+    }
+
+    /// A client, and what becomes of its connection.
+    async fn connected() -> (TcpStream, impl Future<Output = Duration>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let served = connection(stream, server(), address.ip().into(), Admitted::default());
+        let lasted = async {
+            let begun = Instant::now();
+            served.await;
+            begun.elapsed()
+        };
+        (client, lasted)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_time_and_a_connection_has() {
+        let (silent, lasted) = connected().await;
+        assert_eq!(lasted.await, HEAD_WITHIN);
+        drop(silent);
+
+        let (client, lasted) = connected().await;
+        let asks = async {
+            while client.try_write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").is_ok() {
+                sleep(HEAD_WITHIN / 2).await;
+            }
+        };
+        tokio::select! {
+            lasted = lasted => assert_eq!(lasted, CONNECTION_LASTS),
+            () = asks => panic!("it was closed"),
+        }
+    }
+}

@@ -39,13 +39,12 @@ impl<T: Clone> Latest<T> {
         Self(Mutex::new(None))
     }
 
-    fn or_make<E>(&self, make: impl FnOnce(Timestamp) -> Result<T, E>) -> Result<T, E> {
+    fn or_make<E>(&self, now: Timestamp, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = clock::now();
         match &*latest {
             Some((at, made)) if now.since(*at) < PAGE_EVERY => Ok(made.clone()),
             _ => {
-                let made = make(now)?;
+                let made = make()?;
                 *latest = Some((now, made.clone()));
                 Ok(made)
             }
@@ -107,7 +106,8 @@ impl Routes {
             return unavailable(NOT_YET);
         }
         let format = negotiate::Metrics::wanted(accept(headers));
-        match self.metrics.or_make(|now| self.pages(now)) {
+        let now = clock::now();
+        match self.metrics.or_make(now, || self.pages(now)) {
             Ok(pages) => {
                 let page = match format {
                     negotiate::Metrics::Open => pages.open,
@@ -132,8 +132,9 @@ impl Routes {
             return unavailable(NOT_YET);
         }
         let format = negotiate::Findings::wanted(accept(headers));
-        let made =
-            self.findings.or_make(|now| Ok::<_, Infallible>(self.model.findings(now).into()));
+        let now = clock::now();
+        let make = || Ok::<_, Infallible>(Arc::new(self.model.findings(now)));
+        let made = self.findings.or_make(now, make);
         let Ok(open) = made;
         let more = open.more;
         let body = Findings::new(open, format).boxed_unsync();
@@ -179,4 +180,34 @@ fn response(status: StatusCode, content_type: &'static str, body: Body) -> Respo
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::model::Options;
+
+    #[test]
+    fn pages_are_made_five_times_a_second_at_most() {
+        let latest = Latest::new();
+        let at = |ms: u64| {
+            let now = Timestamp(Nanos::SECOND.0 + ms * 1_000_000);
+            let Ok(made) = latest.or_make(now, || Ok::<_, Infallible>(ms));
+            made
+        };
+        assert_eq!([0, 1, 100, 199, 200, 399, 400].map(at), [0, 0, 0, 0, 200, 200, 400]);
+        assert!(latest.or_make(Timestamp(u64::MAX), || Err(())).is_err());
+    }
+
+    #[test]
+    fn there_is_nothing_to_show_until_every_open_socket_was_seen() {
+        let options = Options { linger: Nanos::SECOND, top: 1, count_every: Nanos::SECOND };
+        let model = Arc::new(Model::new(options, None));
+        let routes = Routes::new(Arc::clone(&model));
+        let status = |path| routes.answer(&Request::get(path).body(()).unwrap()).status().as_u16();
+        let paths = ["/metrics", "/findings", "/readyz", "/healthz", "/"];
+        assert_eq!(paths.map(status), [503, 503, 503, 200, 200]);
+        model.is_ready();
+        assert_eq!(paths.map(status), [200, 200, 503, 200, 200], "nor has it looked of late");
+    }
 }

@@ -170,6 +170,19 @@ fn rules_and_dashboard_ask_for_what_there_is() {
     assert!(asked.len() > 15, "only {} queries", asked.len());
 }
 
+/// `460m` is 0.46 to a program, and 460 million or minutes to a person.
+#[test]
+fn no_alert_writes_numbers_with_prefixes_of_units() {
+    let rules = read("../deploy/prometheus/tcpwatch.rules.yml");
+    let shown = rules.split("{{").filter_map(|part| part.split_once("}}")).map(|(shown, _)| shown);
+    let values: Vec<_> = shown.filter(|shown| shown.contains("$value")).collect();
+    assert!(values.len() >= 5, "{values:?}");
+    for value in values {
+        let words: Vec<_> = value.split_whitespace().collect();
+        assert!(!words.contains(&"humanize") && !words.contains(&"humanize1024"), "{value}");
+    }
+}
+
 #[test]
 fn the_documentation_lists_every_metric_and_no_other() {
     let text = read("../docs/fleet.md");

@@ -34,6 +34,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("exec_runs_a_few_at_a_time_and_not_too_often", exec::rate),
         Test::new("exec_is_killed_with_all_it_started", exec::killed),
         Test::new("exec_ends_with_the_run", exec::ends),
+        Test::new("exec_leaves_alone_what_a_command_left_behind", exec::leaves),
+        Test::new("exec_says_that_nobody_runs_commands_any_more", exec::alone),
         Test::new("journal_entries_have_fields", journal::fields),
         Test::new("journal_is_found_by_its_stream", journal::stream),
     ]

@@ -21,6 +21,7 @@ use crate::{
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("a_run_keeps_only_what_evidence_takes", while_it_runs),
+        Test::new("what_runs_commands_keeps_nothing", commands),
         Test::new("a_replay_keeps_nothing", replaying),
         Test::new("run_gives_its_command_what_the_caller_had", command),
         Test::new("without_privilege_the_error_names_the_capabilities", none),
@@ -138,8 +139,9 @@ fn while_it_runs() {
     let place = Place::new();
     let name = |name: &str| place.dir.path().join(name).to_str().unwrap().to_owned();
     let (box_, beside) = (name("box.tcpw"), name("beside.tcpw"));
-    let runs: [&[&str]; 4] = [
+    let runs: [&[&str]; 5] = [
         &["-j"],
+        &["serve", "--listen", "127.0.0.1:0"],
         &["-q", "-j", "--record", &beside],
         &["record", "-o", &box_],
         &["record", "-o", &box_, "--rotate-size", "1M"],
@@ -171,6 +173,35 @@ fn while_it_runs() {
     }
     drop(child.stdin.take());
     child.wait().unwrap();
+}
+
+/// Neither a thread of tcpwatch nor the process that runs commands for it has what only starting them as
+/// somebody else takes.
+fn commands() {
+    let watch = Watch::start_raw(&["-q", "-j", "--exec-on-finding", "true"]);
+    let all = threads(watch.id());
+    assert!(all.iter().any(|thread| *thread == only(evidence())), "{all:#?}");
+    for thread in all {
+        assert!(thread == only(evidence()) || thread == only(0), "{thread:#?}");
+    }
+    let [helper] = children(watch.id())[..] else { panic!("{:?}", children(watch.id())) };
+    has_only(0, helper);
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.to_string();
+    assert_eq!(users(helper), [vec![nobody; 4]]);
+    assert_eq!(fs::read_to_string(format!("/proc/{helper}/comm")).unwrap(), "tcpwatch-exec\n");
+    assert!(watch.stop().status.success());
+    let gone = || (!fs::exists(format!("/proc/{helper}")).unwrap()).then_some(());
+    crate::real::eventually("the process that runs commands is left behind", gone);
+}
+
+/// Processes that this one has started.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let of = |entry: fs::DirEntry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?;
+        (parent == pid.to_string()).then(|| entry.file_name().to_str()?.parse().ok())?
+    };
+    fs::read_dir("/proc").unwrap().filter_map(|entry| of(entry.ok()?)).collect()
 }
 
 fn first_line(child: &mut Child) -> String {

@@ -36,6 +36,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("serve_asks_clients_for_certificates", secure::certificates)
             .needs("openssl")
             .needs("curl"),
+        Test::new("serve_bears_clients_that_guess_passwords", secure::guesses),
         Test::new("serve_says_what_is_wrong_with_its_web_configuration", secure::wrong)
             .needs("openssl"),
         Test::new("serve_is_what_promtool_accepts", prometheus::checked).needs("promtool"),

@@ -101,14 +101,18 @@ impl Helper {
 
     /// Has it run a command.
     pub(super) async fn run(&mut self, request: &Request) -> io::Result<()> {
-        self.link()?.send(request).await
+        self.link()?.send(request).await.map_err(|_| gone())
     }
 
     /// How the next one ended; an error if it is gone with all that it ran.
     pub(super) async fn next(&mut self) -> io::Result<Ended> {
         let ended = self.link()?.next().await?;
-        ended.ok_or_else(|| io::Error::other("the process that runs commands has ended"))
+        ended.ok_or_else(gone)
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the process that runs commands has ended")
 }
 
 impl Drop for Helper {

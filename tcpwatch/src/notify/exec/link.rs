@@ -1,9 +1,6 @@
 //! Messages between tcpwatch and the process that runs commands for it: lines of JSON over a socket.
 
-use std::{
-    io,
-    os::unix::net::UnixStream as Blocking,
-};
+use std::{io, os::unix::net::UnixStream as Blocking};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;

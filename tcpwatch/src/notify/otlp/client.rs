@@ -96,18 +96,6 @@ impl Client {
         packed.unwrap_or(body).into()
     }
 
-    /// Sends it once.
-    pub(super) async fn send_once(&self, body: Bytes) -> Answer {
-        match timeout(self.config.timeout, self.exchange(body)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Answer::Later { why: causes(&*error), after: None },
-            Err(_) => {
-                let why = format!("no answer within {:?}", self.config.timeout);
-                Answer::Later { why, after: None }
-            }
-        }
-    }
-
     async fn exchange(&self, body: Bytes) -> Result<Answer, Box<dyn Error + Send + Sync>> {
         let mut request = Request::builder().method(Method::POST).uri(&self.config.url);
         if let Some(headers) = request.headers_mut() {
@@ -132,7 +120,14 @@ impl Collector for Client {
     }
 
     async fn send(&self, body: Bytes) -> Answer {
-        self.send_once(body).await
+        match timeout(self.config.timeout, self.exchange(body)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Answer::Later { why: causes(&*error), after: None },
+            Err(_) => {
+                let why = format!("no answer within {:?}", self.config.timeout);
+                Answer::Later { why, after: None }
+            }
+        }
     }
 }
 

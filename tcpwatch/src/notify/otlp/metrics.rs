@@ -20,7 +20,7 @@ use prost::Message as _;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
-    LONGEST_WAIT,
+    Collector as _, LONGEST_WAIT,
     client::{Answer, Client},
     message::{resource, scope, text},
 };
@@ -63,7 +63,7 @@ pub(crate) async fn push(
         tick.tick().await;
         let Some(page) = page() else { continue };
         let body = Numbers::of(&page, begun, clock::mark().real_ns).encode(&resource);
-        let answer = client.send_once(client.request_body(body)).await;
+        let answer = client.send(client.request_body(body)).await;
         let asked = match &answer {
             Answer::Later { after, .. } => after.unwrap_or_default().min(LONGEST_WAIT),
             _ => Duration::ZERO,

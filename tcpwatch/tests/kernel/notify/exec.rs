@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{LINGER, leak, us};
-use crate::watch::Watch;
+use crate::{privileges::children, watch::Watch};
 
 fn watch(command: &str, flags: &[&str]) -> Watch {
     Watch::start(&[&LINGER[..], &["--exec-on-finding", command], flags].concat())
@@ -47,7 +47,8 @@ pub(super) fn finding() {
 pub(super) fn privileges() {
     let show = r#"
         while read -r line; do echo "status: $line"; done < /proc/$$/status
-        ls -l /proc/$$/fd | sed "s/^/fd: /"
+        ls -l /proc/$$/fd
+        echo "in $(pwd), group $(ps -o pgid= $$) of $$"
         echo all-said"#;
     let mut watch = watch(show, &[]);
     let server = leak(1);
@@ -71,6 +72,10 @@ pub(super) fn privileges() {
     assert!(status("Groups").is_empty());
     let descriptors: Vec<_> = said.iter().filter(|line| line.contains(" -> ")).collect();
     assert_eq!(descriptors.len(), 3, "{descriptors:#?}");
+    let place = said.iter().find_map(|line| line.strip_prefix("in ")).unwrap();
+    let (directory, group) = place.split_once(", group ").unwrap();
+    let (group, itself) = group.split_once(" of ").unwrap();
+    assert_eq!((directory, group.trim()), ("/", itself), "in / and a group of its own");
     drop(server);
 }
 
@@ -147,6 +152,36 @@ pub(super) fn killed() {
     assert!(!fs::exists(format!("/proc/{group}")).unwrap(), "nobody has waited for it");
     drop(server);
     assert!(watch.stop().stderr.contains("1 of"), "it counts as not delivered");
+}
+
+/// What a command leaves in the background is not tcpwatch's to end.
+pub(super) fn leaves() {
+    let mut watch = watch(r#"sleep 1000 >/dev/null 2>&1 & echo "left $! of $$""#, &[]);
+    let server = leak(1);
+    watch.finding("open");
+    let said = watch.said("left").replace("left ", "");
+    let (left, group) = said.split_once(" of ").unwrap();
+    let done = watch.stop();
+    assert!(!done.stderr.contains("not delivered"), "{}", done.stderr);
+    assert!(!alive(group).is_empty(), "it was ended");
+    kill_process(Pid::from_raw(left.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+    drop(server);
+}
+
+/// A command that nobody can run any more is said, and does not end the run.
+pub(super) fn alone() {
+    let mut watch = watch("echo ran", &["--exec-again", "0s"]);
+    let first = leak(1);
+    watch.finding("open");
+    watch.said("ran");
+    let [helper] = children(watch.id())[..] else { panic!("{:?}", children(watch.id())) };
+    kill_process(Pid::from_raw(helper.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    let second = leak(1);
+    watch.said("the process that runs commands has ended");
+    drop((first, second));
+    watch.finding("ended");
+    let done = watch.stop();
+    assert!(done.status.success() && done.stderr.contains("not delivered"), "{}", done.stderr);
 }
 
 pub(super) fn ends() {

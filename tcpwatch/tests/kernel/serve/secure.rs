@@ -1,6 +1,14 @@
 //! TLS and passwords, with certificates made by `openssl` and asked by `curl`.
 
-use std::{fs, net::SocketAddr, process::Command};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{TERM, said_no};
 use crate::watch::{Watch, namespace};
@@ -75,11 +83,15 @@ fn curl(address: SocketAddr, flags: &[&str]) -> u32 {
 }
 
 fn start(config: &str) -> (Watch, SocketAddr) {
+    start_with("https", config)
+}
+
+fn start_with(scheme: &str, config: &str) -> (Watch, SocketAddr) {
     let namespace = namespace();
     let flags = ["serve", "--listen", "127.0.0.1:0", "-N", &namespace, "--web-config", config];
     let watch = Watch::start_unattached(&flags);
-    let said = watch.said("metrics at https://");
-    let address = said.split("https://").nth(1).unwrap().trim_end_matches("/metrics");
+    let said = watch.said(&format!("metrics at {scheme}://"));
+    let address = said.split("://").nth(1).unwrap().trim_end_matches("/metrics");
     (watch, address.parse().unwrap())
 }
 
@@ -106,6 +118,53 @@ pub(super) fn passwords() {
     assert_eq!(ask(&["--user", "alice:secret"]), 200);
     fs::write(&trusted, "nonsense").unwrap();
     assert_eq!(curl(address, &["--insecure", "--user", "alice:secret"]), 200, "the last good one");
+    watch.signal(TERM);
+    assert_eq!(watch.wait().status.code(), Some(0));
+}
+
+/// A client that has asked with a password.
+fn asks(address: SocketAddr, login: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+    let login = STANDARD.encode(login);
+    let request = format!(
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic {login}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+fn status(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+/// Each check takes a good part of a second; clients that hang up do not have theirs made.
+pub(super) fn guesses() {
+    const GUESSES: usize = 200;
+    let site = Site::new();
+    let hash = bcrypt::hash("secret", 11).unwrap();
+    let (watch, address) =
+        start_with("http", &site.config(&format!("basic_auth_users: {{alice: {hash}}}\n")));
+    let threads = || fs::read_dir(format!("/proc/{}/task", watch.id())).unwrap().count();
+    let before = threads();
+    let mut most = 0;
+    for guess in 0..GUESSES {
+        drop(asks(address, &format!("alice:{guess}")));
+        most = most.max(threads());
+    }
+    assert_eq!(status(asks(address, "alice:secret")), "200");
+    most = most.max(threads());
+    assert!(most <= before + 4, "{most} threads, and {before} before");
+    // While others wait who do not hang up, who was admitted once is answered at once.
+    let guesses: Vec<_> = (0..50).map(|guess| asks(address, &format!("alice:{guess}"))).collect();
+    assert_eq!(status(asks(address, "alice:secret")), "200");
+    let last = guesses.last().unwrap();
+    last.set_nonblocking(true).unwrap();
+    let waits = last.peek(&mut [0]).unwrap_err();
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock, "all guesses were checked before");
+    drop(guesses);
     watch.signal(TERM);
     assert_eq!(watch.wait().status.code(), Some(0));
 }
