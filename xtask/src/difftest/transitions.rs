@@ -1,0 +1,289 @@
+//! Every transition: each of the kernel's once in tcpwatch's lines and none more, in order, socket by
+//! socket.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::RangeInclusive,
+};
+
+use super::{
+    report::{LeftOut, Report},
+    said::{Line, Transition},
+    seconds,
+    state::State,
+    subflows::Strangers,
+    trace::{Event, MPTCP},
+};
+
+/// How far apart two programs are that run back to back on one tracepoint, unless something comes between.
+const CLOSE_NS: u64 = 30_000;
+const FAR_NS: u64 = 3_000_000;
+/// `in_state_ns` is exact but for the kernel's rounding.
+const EXACT_NS: u64 = 1_000;
+
+/// An event and what tcpwatch said of it.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub(super) event: &'a Event,
+    pub(super) line: &'a Line,
+    pub(super) said: &'a Transition,
+}
+
+/// What belongs together, and what has nothing to belong to.
+pub(super) struct Matched<'a> {
+    pub(super) pairs: Vec<Pair<'a>>,
+    missing: Vec<&'a Event>,
+    extra: Vec<&'a Line>,
+}
+
+/// Compares all of it; the paths of sockets, by tcpwatch's number.
+pub(super) fn compare<'a>(
+    events: &'a [Event],
+    lines: &'a [Line],
+    span: RangeInclusive<u64>,
+    strangers: &Strangers,
+    report: &mut Report,
+) -> HashMap<u64, Vec<Pair<'a>>> {
+    let matched = Matched::new(events, lines, &span, strangers);
+    report.compared("transitions", matched.pairs.len());
+    let hurt = missing(&matched, strangers, report);
+    for line in &matched.extra {
+        let at = line.transition().map_or(0, |said| said.mono_ns);
+        report.deviation("transition-extra", at, &line.text);
+    }
+    let mut paths: HashMap<u64, Vec<Pair<'a>>> = HashMap::new();
+    let mut sk_of = HashMap::new();
+    for pair in &matched.pairs {
+        let path = paths.entry(pair.said.socket).or_default();
+        let sk = *sk_of.entry(pair.said.socket).or_insert(pair.event.sk);
+        if sk != pair.event.sk && !hurt.contains_key(&sk) {
+            report.deviation("two-sockets-with-one-number", pair.event.ns, &show(pair));
+        }
+        follow(path, pair, &hurt, report);
+        ends(pair, report);
+        port(path, pair, report);
+        path.push(*pair);
+    }
+    one_number(&matched.pairs, &hurt, report);
+    order(lines, report);
+    report.compared("sockets", paths.len());
+    paths
+}
+
+impl<'a> Matched<'a> {
+    fn new(
+        events: &'a [Event],
+        lines: &'a [Line],
+        span: &RangeInclusive<u64>,
+        strangers: &Strangers,
+    ) -> Self {
+        let mut free: HashMap<(State, State, bool), BTreeMap<(u64, usize), &'a Line>> =
+            HashMap::new();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(said) = line.transition().filter(|said| span.contains(&said.mono_ns)) else {
+                continue;
+            };
+            let kind = (said.old, said.new, said.is_mptcp());
+            free.entry(kind).or_default().insert((said.mono_ns, at), line);
+        }
+        let mut matched = Self { pairs: Vec::new(), missing: Vec::new(), extra: Vec::new() };
+        let mut rest: Vec<_> = events.iter().filter(|event| span.contains(&event.ns)).collect();
+        // What must be there takes its line before what need not be.
+        rest.sort_by_key(|event| strangers.contains(event));
+        for slack in [CLOSE_NS, FAR_NS] {
+            rest.retain(|event| {
+                if slack == FAR_NS && strangers.contains(event) {
+                    return false;
+                }
+                let kind = (event.old, event.new, event.protocol == MPTCP);
+                let Some(lines) = free.get_mut(&kind) else { return true };
+                let around = (event.ns.saturating_sub(slack), 0)..=(event.ns + slack, usize::MAX);
+                let fits = |line: &&'a Line| line.transition().is_some_and(|said| alike(event, said));
+                let best = lines
+                    .range(around)
+                    .filter(|(_, line)| fits(line))
+                    .min_by_key(|((ns, _), _)| ns.abs_diff(event.ns))
+                    .map(|(key, _)| *key);
+                let line = best.and_then(|key| lines.remove(&key));
+                if let Some((line, said)) = line.and_then(|line| Some((line, line.transition()?))) {
+                    matched.pairs.push(Pair { event, line, said });
+                }
+                line.is_none()
+            });
+        }
+        matched.missing = rest;
+        matched.extra = free.into_values().flat_map(BTreeMap::into_values).collect();
+        matched.pairs.sort_by_key(|pair| pair.event.ns);
+        matched
+    }
+}
+
+/// They may be the same: ports that the tracepoint does not have yet or no more are left to later checks.
+fn alike(event: &Event, said: &Transition) -> bool {
+    let ended_mptcp = event.protocol == MPTCP && event.new == State::CLOSE;
+    let port = |kernel: u16, said: u16| kernel == said || kernel == 0 || said == 0;
+    let address = |kernel: std::net::IpAddr, said: std::net::IpAddr| {
+        kernel.is_unspecified() || said.is_unspecified() || kernel == said
+    };
+    (port(event.sport, said.local.port) || ended_mptcp)
+        && port(event.dport, said.remote.port)
+        && address(event.local, said.local.addr)
+        && address(event.remote, said.remote.addr)
+}
+
+/// What tcpwatch has not said. Returns when sockets lost something on top of process 1, where no program is run.
+fn missing(
+    matched: &Matched<'_>,
+    strangers: &Strangers,
+    report: &mut Report,
+) -> HashMap<u64, Vec<u64>> {
+    let mut hurt: HashMap<u64, Vec<u64>> = HashMap::new();
+    for event in &matched.missing {
+        if strangers.on_init(event) {
+            hurt.entry(event.sk).or_default().push(event.ns);
+        } else {
+            report.deviation("transition-missing", event.ns, &event.to_string());
+        }
+    }
+    let mut flagged: HashSet<(u64, u64)> = HashSet::new();
+    for (sk, times) in &hurt {
+        for ns in times {
+            // The next one of this socket that was said must say that something is missing.
+            let next = matched.pairs.iter().find(|pair| pair.event.sk == *sk && pair.event.ns > *ns);
+            match next {
+                Some(pair) if !pair.said.uncertain => {
+                    report.deviation("gap-not-flagged", pair.event.ns, &show(pair));
+                }
+                _ if flagged.insert((*sk, *ns)) => report.leave_out(LeftOut::OnInit),
+                _ => {}
+            }
+        }
+    }
+    hurt
+}
+
+/// It follows from what was said before.
+fn follow(
+    path: &[Pair<'_>],
+    pair: &Pair<'_>,
+    hurt: &HashMap<u64, Vec<u64>>,
+    report: &mut Report,
+) {
+    let Pair { event, said, .. } = pair;
+    if said.lifetime_ns.is_some() && said.new != State::CLOSE {
+        report.deviation("lifetime", event.ns, &show(pair));
+    }
+    if said.mono_ns.abs_diff(event.ns) > FAR_NS / 3 {
+        report.deviation("time", event.ns, &show(pair));
+    }
+    let Some(before) = path.last() else { return };
+    let lost = hurt.get(&event.sk).is_some_and(|times| {
+        times.iter().any(|ns| (before.event.ns..event.ns).contains(ns))
+    });
+    if lost {
+        return;
+    }
+    if before.event.new != event.old {
+        report.deviation("path", event.ns, &format!("{} {}", show(before), show(pair)));
+    }
+    if said.mono_ns < before.said.mono_ns {
+        report.deviation("time-goes-back", event.ns, &show(pair));
+    }
+    // One that stays in its state begins nothing.
+    let entered = path.iter().rev().find(|one| one.event.old != one.event.new).unwrap_or(before);
+    let spent = said.mono_ns.saturating_sub(entered.said.mono_ns);
+    let right = said.in_state_ns.is_some_and(|told| told.abs_diff(spent) <= EXACT_NS);
+    if !right && !(event.old == event.new && said.in_state_ns.is_none()) {
+        let detail = format!("{spent} ns: {} {}", show(entered), show(pair));
+        report.deviation("in-state", event.ns, &detail);
+    }
+}
+
+/// Addresses, family and remote port.
+fn ends(pair: &Pair<'_>, report: &mut Report) {
+    let Pair { event, said, .. } = pair;
+    let v6 = event.v6 && !event.remote.is_ipv4();
+    // A listener of both families is what it is.
+    let either = event.v6 && ([event.old, event.new].contains(&State::LISTEN) || event.local.is_unspecified());
+    if said.family != if v6 { 6 } else { 4 } && !either {
+        report.deviation("family", event.ns, &show(pair));
+    }
+    let wrong = |kernel: std::net::IpAddr, said: std::net::IpAddr| {
+        kernel != said && !kernel.is_unspecified()
+    };
+    if wrong(event.local, said.local.addr) || wrong(event.remote, said.remote.addr) {
+        report.deviation("address", event.ns, &show(pair));
+    }
+    if event.dport != 0 && event.dport != said.remote.port {
+        report.deviation("remote-port", event.ns, &show(pair));
+    }
+}
+
+/// The local port. The tracepoint's own is stale after a disconnect, and none at the end of an MPTCP socket.
+fn port(path: &[Pair<'_>], pair: &Pair<'_>, report: &mut Report) {
+    let Pair { event, said, .. } = pair;
+    let born = |one: &&Pair<'_>| one.event.old == State::CLOSE && one.event.new != State::CLOSE;
+    if event.protocol == MPTCP && event.new == State::CLOSE {
+        let from = path.iter().rposition(|one| born(&one)).unwrap_or(0);
+        let known = path[from..].iter().rev().map(|one| one.event.sport).find(|port| *port > 0);
+        let earlier = path[..from].iter().any(|one| one.event.sport == said.local.port);
+        match known {
+            Some(port) if port != said.local.port => {
+                let detail = format!("its port was {port}: {}", show(pair));
+                report.deviation("mptcp-port", event.ns, &detail);
+            }
+            None if said.local.port > 0 && earlier => {
+                let detail = format!("that of the connection before: {}", show(pair));
+                report.deviation("mptcp-port", event.ns, &detail);
+            }
+            None if event.sport != said.local.port => report.leave_out(LeftOut::MptcpPort),
+            _ => {}
+        }
+        return;
+    }
+    if event.sport == 0 || event.sport == said.local.port {
+        return;
+    }
+    if born(&pair) && said.local.port == 0 {
+        report.leave_out(LeftOut::StalePort);
+    } else {
+        report.deviation("local-port", event.ns, &show(pair));
+    }
+}
+
+/// Successive events of one socket have one number until it is closed.
+fn one_number(pairs: &[Pair<'_>], hurt: &HashMap<u64, Vec<u64>>, report: &mut Report) {
+    let mut last: HashMap<u64, &Pair<'_>> = HashMap::new();
+    for pair in pairs {
+        let Some(before) = last.insert(pair.event.sk, pair) else { continue };
+        let goes_on = before.event.new == pair.event.old
+            && ![State::CLOSE, State::LISTEN].contains(&pair.event.old);
+        if goes_on
+            && before.said.socket != pair.said.socket
+            && !hurt.contains_key(&pair.event.sk)
+        {
+            let detail = format!("{} {}", show(before), show(pair));
+            report.deviation("two-numbers-of-one-socket", pair.event.ns, &detail);
+        }
+    }
+}
+
+/// Lines are in order of time, but for births that could not be told before.
+fn order(lines: &[Line], report: &mut Report) {
+    let mut latest = 0;
+    for line in lines {
+        let Some(said) = line.transition() else { continue };
+        if said.mono_ns >= latest {
+            latest = said.mono_ns;
+        } else if said.new == State::SYN_RECV {
+            report.leave_out(LeftOut::LateBirth);
+        } else {
+            let detail = format!("after {}: {}", seconds(latest), line.text);
+            report.deviation("order", said.mono_ns, &detail);
+        }
+    }
+}
+
+pub(super) fn show(pair: &Pair<'_>) -> String {
+    format!("{} said as {}", pair.event, pair.line.text)
+}
