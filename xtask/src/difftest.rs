@@ -15,7 +15,7 @@ mod said;
 mod state;
 mod subflows;
 mod sys;
-mod trace;
+pub(crate) mod trace;
 mod transitions;
 mod truth;
 mod watched;

@@ -10,7 +10,7 @@ use std::{
     },
     path::PathBuf,
     process::{Command, exit},
-    sync::{Arc, atomic::AtomicUsize},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -115,7 +115,8 @@ pub(super) struct Agent {
     pub(super) epolls: Vec<OwnedFd>,
     pub(super) pipe: (OwnedFd, OwnedFd),
     pub(super) net: usize,
-    pub(super) threads: Arc<AtomicUsize>,
+    /// Those that last until the next orders.
+    pub(super) threads: Vec<(UnixStream, JoinHandle<()>)>,
     pub(super) random: Random,
     pub(super) mailboxes: Vec<PathBuf>,
     pub(super) agents: usize,
@@ -153,7 +154,7 @@ impl Agent {
             sockets: BTreeMap::new(),
             epolls: Vec::new(),
             pipe: pipe()?,
-            threads: Arc::default(),
+            threads: Vec::new(),
             random: Random::new(0),
             mailboxes: Vec::new(),
             agents: 0,
@@ -192,6 +193,7 @@ impl Agent {
         loop {
             match self.order()? {
                 Some(Order::Burst { seed, operations, millis, mailboxes, agents }) => {
+                    self.end_threads();
                     self.random = Random::new(seed);
                     (self.mailboxes, self.agents) = (mailboxes, agents);
                     let start = now();

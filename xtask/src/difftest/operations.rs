@@ -7,10 +7,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
         fd::{AsFd, AsRawFd as _, OwnedFd, RawFd},
-        unix::process::CommandExt as _,
+        unix::{net::UnixStream, process::CommandExt as _},
     },
     process::{Command, Stdio},
-    sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::Duration,
 };
@@ -344,7 +343,7 @@ impl Agent {
     }
 
     fn fork(&mut self) -> Done {
-        if self.agents >= self.config.most_agents || self.threads.load(Relaxed) > 0 {
+        if self.agents >= self.config.most_agents || !self.threads.is_empty() {
             return Ok(None);
         }
         self.agents += 3;
@@ -490,50 +489,56 @@ impl Agent {
         Ok(Some(String::new()))
     }
 
-    /// A thread that waits for data.
+    /// A thread that waits for data, and then for the next orders.
     fn wait(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection]).filter(|_| self.threads.load(Relaxed) < 3)
-        else {
+        let Some(fd) = self.pick(&[Kind::Connection]).filter(|_| self.threads.len() < 3) else {
             return Ok(None);
         };
         let copy = rustix::io::fcntl_dupfd_cloexec(self.get(fd)?, 0)?;
-        let seconds = i64::try_from(1 + self.random.below(4))?;
-        self.thread(move || {
-            let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-            let _ = poll(&mut [PollFd::new(&copy, PollFlags::IN)], Some(&time));
-        });
-        Ok(Some(format!("fd {fd} {seconds} s")))
+        let number = copy.as_raw_fd();
+        self.thread(move |told| {
+            let mut fds = [PollFd::new(&copy, PollFlags::IN), PollFd::new(&told, PollFlags::IN)];
+            if poll(&mut fds, None).is_ok() && fds[1].revents().is_empty() {
+                let _ = poll(&mut fds[1..], None);
+            }
+        })?;
+        Ok(Some(format!("fd {fd} as fd {number}")))
     }
 
-    /// A thread with a descriptor table of its own, in which only one socket stays open.
+    /// A thread with a descriptor table of its own, in which one socket stays open until the next orders.
     fn own_files(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection]).filter(|_| self.threads.load(Relaxed) < 3)
-        else {
+        let Some(fd) = self.pick(&[Kind::Connection]).filter(|_| self.threads.len() < 3) else {
             return Ok(None);
         };
-        let seconds = 1 + self.random.below(4);
         let (apart, ready) = std::sync::mpsc::channel();
-        self.thread(move || {
+        self.thread(move |told| {
             let own = unshare(CloneFlags::CLONE_FILES).is_ok();
             let _ = apart.send(());
             if own {
-                for other in (3..256).filter(|other| *other != fd) {
+                let kept = told.as_raw_fd();
+                for other in (3..256).filter(|other| ![fd, kept].contains(other)) {
                     let _ = nix::unistd::close(other);
                 }
-                thread::sleep(Duration::from_secs(seconds));
+                let _ = poll(&mut [PollFd::new(&told, PollFlags::IN)], None);
             }
-        });
+        })?;
         ready.recv()?;
-        Ok(Some(format!("fd {fd} in a thread's own table for {seconds} s")))
+        Ok(Some(format!("fd {fd} in a thread's own table")))
     }
 
-    fn thread(&mut self, work: impl FnOnce() + Send + 'static) {
-        self.threads.fetch_add(1, Relaxed);
-        let count = Arc::clone(&self.threads);
-        thread::spawn(move || {
-            work();
-            count.fetch_sub(1, Relaxed);
-        });
+    /// Starts a thread that lasts until the next orders: nothing ends by itself while all is quiet.
+    fn thread(&mut self, work: impl FnOnce(UnixStream) + Send + 'static) -> Result<()> {
+        let (ours, told) = UnixStream::pair()?;
+        self.threads.push((ours, thread::spawn(move || work(told))));
+        Ok(())
+    }
+
+    /// Ends all threads.
+    pub(super) fn end_threads(&mut self) {
+        for (tell, thread) in self.threads.drain(..) {
+            drop(tell);
+            let _ = thread.join();
+        }
     }
 
     fn epoll(&mut self) -> Done {
@@ -559,7 +564,7 @@ impl Agent {
     }
 
     fn nap(&mut self) -> Done {
-        thread::sleep(Duration::from_micros(self.random.below(10_000)));
+        thread::sleep(Duration::from_micros(self.random.below(20_000)));
         // Nothing that anybody would look for before a deviation.
         Ok(None)
     }

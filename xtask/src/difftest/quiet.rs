@@ -99,7 +99,8 @@ struct Moment<'a> {
     /// What may or may not be found.
     unstable: HashSet<Key>,
     listeners: HashMap<(u64, u16), Holders>,
-    agents: HashSet<i32>,
+    /// Of whose sockets somebody could be asked.
+    asked: HashSet<u64>,
 }
 
 impl<'a> Moment<'a> {
@@ -131,8 +132,8 @@ impl<'a> Moment<'a> {
         for (place, holders) in &before.listeners {
             listeners.entry(*place).or_default().extend(holders);
         }
-        let agents = run.world.pids().into_iter().collect();
-        Self { begin, busy_until, events, changed, stable, unstable, listeners, agents }
+        let asked = run.world.held().map(|(_, held)| held.inode).collect();
+        Self { begin, busy_until, events, changed, stable, unstable, listeners, asked }
     }
 
     fn leaks(&self, run: &mut Run<'_>, findings: &[(&Line, &Finding)]) {
@@ -200,7 +201,7 @@ impl<'a> Moment<'a> {
         if self.stable.contains_key(&key) || self.changed.contains(&ports) {
             return;
         }
-        let askable = finding.holders.iter().any(|holder| self.agents.contains(&holder.pid));
+        let askable = finding.inode.is_some_and(|inode| self.asked.contains(&inode));
         if self.unstable.contains(&key) || (finding.state == State::CLOSE && !askable) {
             run.report.leave_out(LeftOut::Unaskable);
         } else {
@@ -252,7 +253,9 @@ impl<'a> Moment<'a> {
         } else if said == "inherited" {
             self.may_be_inherited(run, voice, socket, &pids)
         } else {
-            let connector = self.connector(socket).filter(|_| voice == Voice::Live);
+            // Who holds one that is in flight nobody sees.
+            let seen = voice == Voice::Live && !pids.is_empty();
+            let connector = self.connector(socket).filter(|_| seen);
             let reading = if socket.unread > 0 { "not-reading" } else { "not-closed" };
             said == reading && connector.is_none_or(|pid| pids.contains(&pid))
         };

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -16,13 +16,13 @@ use super::{
     quiet,
     random::Random,
     report::{LeftOut, Report},
-    said::{Binary, Line, Live},
+    said::{Binary, Key, Line, Live, What},
     subflows::Strangers,
-    trace::Trace,
+    trace::{Event, Trace},
     transitions,
     truth::Memory,
     watched::{self, Part, Watched},
-    world::{FIRST_PORT, NETS, PORTS_PER_NET, World},
+    world::{PORTS, World},
 };
 use crate::{
     hold::monotonic,
@@ -63,7 +63,11 @@ pub(super) fn run(setting: &Setting, seed: u64, report: &mut Report) -> Result<(
     let dir = Dir::new(seed)?;
     report.begin(seed, dir.0.join("log"));
     let world = World::new(&dir.0, setting.mptcp, &setting.without)?;
-    let trace = Trace::start(FIRST_PORT..FIRST_PORT + NETS * PORTS_PER_NET)?;
+    let trace = Trace::start("", |event| {
+        // Whatever has one of the test's ports, or none at all yet.
+        let [one, other] = [event.sport, event.dport].map(|port| PORTS.contains(&port));
+        one || other || (event.sport, event.dport) == (0, 0)
+    })?;
     let recording = dir.0.join("recording.tcpw");
     let live = Live::start(&setting.binary, &arguments(world.uid, &recording))?;
     let mut run = Run {
@@ -87,7 +91,7 @@ pub(super) fn run(setting: &Setting, seed: u64, report: &mut Report) -> Result<(
     run.finish(setting)
 }
 
-fn arguments(uid: u32, recording: &std::path::Path) -> Vec<String> {
+fn arguments(uid: u32, recording: &Path) -> Vec<String> {
     let recording = recording.display().to_string();
     let flags = ["--linger", "1s", "-u", &uid.to_string(), "--record", &recording];
     flags.map(ToOwned::to_owned).to_vec()
@@ -126,7 +130,7 @@ impl Run<'_> {
         self.world.close()?;
         thread::sleep(Duration::from_millis(1_600));
         let start = now();
-        while start.elapsed() < PATIENCE / 4 && is_open(&self.live.lines()) {
+        while start.elapsed() < PATIENCE && is_open(&self.live.lines()) {
             thread::sleep(Duration::from_millis(200));
         }
         let end = monotonic() - TAIL;
@@ -138,14 +142,18 @@ impl Run<'_> {
         let (mut events, dropped) = self.trace.stop()?;
         events.retain(|event| event.ns >= self.begin);
         let report = self.report;
+        let watched = watched.transpose()?;
+        if let Some(dir) = &setting.keep {
+            let some = watched.as_ref().map_or(&[][..], |(.., lines)| lines);
+            keep(dir, report, [&lines, some], &events)?;
+        }
         if dropped > 0 {
             report.deviation("kernel-trace-dropped", end, &format!("{dropped} events"));
         }
         if !said.is_empty() {
             report.deviation("warning", end, &said);
         }
-        let ports = FIRST_PORT..FIRST_PORT + NETS * PORTS_PER_NET;
-        let strangers = Strangers::find(&events, &ports, &self.world.known);
+        let strangers = Strangers::find(&events, &PORTS, &self.world.known);
         for _ in &strangers.subflows {
             report.leave_out(LeftOut::Subflow);
         }
@@ -154,13 +162,9 @@ impl Run<'_> {
         endings::check(&lines, &paths, &self.world, ended_at, report);
         summary(&lines, end, report);
         replayed(self.binary, &self.recording, self.world.uid, &lines, report)?;
-        if let Some(watched) = watched {
-            let (part, pid, since, some) = watched?;
+        if let Some((part, pid, since, some)) = watched {
             let until = self.world.killed.get(&pid).copied().unwrap_or(ended_at);
             watched::check(&lines, &some, (part, pid), (since, until.min(ended_at)), report);
-        }
-        if let Some(dir) = &setting.keep {
-            keep(dir, report, &lines, &events)?;
         }
         Ok(())
     }
@@ -168,13 +172,13 @@ impl Run<'_> {
 
 fn is_open(lines: &[Line]) -> bool {
     let findings = lines.iter().filter_map(Line::finding);
-    let last: HashMap<u64, bool> = findings.map(|f| (f.socket, f.is_open())).collect();
+    let last: HashMap<Key, bool> = findings.map(|f| (f.key(), f.is_open())).collect();
     last.values().any(|open| *open)
 }
 
 /// Nothing is lost, unshown or uncertain, unless the machine itself hides it.
 fn summary(lines: &[Line], at: u64, report: &mut Report) {
-    let Some(super::said::What::Summary(summary)) = lines.last().map(|line| &line.what) else {
+    let Some(What::Summary(summary)) = lines.last().map(|line| &line.what) else {
         return report.deviation("no-summary", at, "the last line is no summary");
     };
     let hidden = report.left_out.contains_key(&LeftOut::OnInit);
@@ -188,7 +192,7 @@ fn summary(lines: &[Line], at: u64, report: &mut Report) {
 /// A replay says what the live run said, line by line.
 fn replayed(
     binary: &Binary,
-    recording: &std::path::Path,
+    recording: &Path,
     uid: u32,
     lines: &[Line],
     report: &mut Report,
@@ -208,19 +212,16 @@ fn replayed(
     Ok(())
 }
 
-fn keep(
-    dir: &std::path::Path,
-    report: &Report,
-    lines: &[Line],
-    events: &[super::trace::Event],
-) -> Result<()> {
+fn keep(dir: &Path, report: &Report, lines: [&[Line]; 2], events: &[Event]) -> Result<()> {
     fs::create_dir_all(dir)?;
-    let seed = report.seed;
-    let text: Vec<&str> = lines.iter().map(|line| &*line.text).collect();
-    fs::write(dir.join(format!("{seed}.json")), text.join("\n"))?;
+    let file = |kind: &str| dir.join(format!("{}.{kind}", report.seed));
+    for (lines, kind) in lines.into_iter().zip(["json", "pid.json"]) {
+        let text: Vec<&str> = lines.iter().map(|line| &*line.text).collect();
+        fs::write(file(kind), text.join("\n"))?;
+    }
     let text: Vec<String> = events.iter().map(ToString::to_string).collect();
-    fs::write(dir.join(format!("{seed}.kernel")), text.join("\n"))?;
-    fs::copy(&report.log, dir.join(format!("{seed}.log")))?;
+    fs::write(file("kernel"), text.join("\n"))?;
+    fs::copy(&report.log, file("log"))?;
     Ok(())
 }
 

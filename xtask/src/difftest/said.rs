@@ -36,9 +36,9 @@ pub(super) struct Holder {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Transition {
     pub(super) mono_ns: u64,
-    pub(super) socket: u64,
-    pub(super) cookie: u64,
-    pub(super) netns: u64,
+    /// `None` if the kernel had no memory to remember the socket.
+    pub(super) socket: Option<u64>,
+    pub(super) cookie: Option<u64>,
     pub(super) family: u8,
     pub(super) protocol: String,
     pub(super) local: End,
@@ -65,9 +65,9 @@ pub(super) struct Ended {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Finding {
     pub(super) mono_ns: u64,
-    pub(super) socket: u64,
-    pub(super) cookie: u64,
-    pub(super) netns: u64,
+    /// `None` if the kernel had no memory to remember the socket.
+    pub(super) socket: Option<u64>,
+    pub(super) cookie: Option<u64>,
     pub(super) protocol: String,
     pub(super) local: End,
     pub(super) remote: End,
@@ -103,7 +103,7 @@ impl Finding {
     pub(super) fn key(&self) -> Key {
         match self.inode {
             Some(inode) if self.protocol == "mptcp" && inode > 0 => Key::Inode(inode),
-            _ => Key::Cookie(self.cookie),
+            _ => Key::Cookie(self.cookie.unwrap_or(0)),
         }
     }
 

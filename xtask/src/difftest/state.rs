@@ -18,9 +18,9 @@ const NAMES: [&str; 12] = [
 ];
 
 /// A TCP state.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[serde(try_from = "std::borrow::Cow<'_, str>")]
-pub(super) struct State(u8);
+pub(crate) struct State(u8);
 
 impl State {
     pub(super) const SYN_SENT: Self = Self(1);
@@ -50,5 +50,11 @@ impl TryFrom<std::borrow::Cow<'_, str>> for State {
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(NAMES[usize::from(self.0)])
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }

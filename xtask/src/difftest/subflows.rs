@@ -3,13 +3,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
     ops::Range,
 };
 
 use super::{
     state::State,
-    trace::{Event, MPTCP},
+    trace::{Event, MPTCP, threads_of_init},
 };
 
 /// How far a subflow's connect, or a subflow's listener, is from that of its MPTCP socket.
@@ -27,9 +26,6 @@ pub(super) struct Strangers {
 impl Strangers {
     /// Finds them among all events, in order of time; `ours` are the processes of the test.
     pub(super) fn find(events: &[Event], ports: &Range<u16>, ours: &HashSet<i32>) -> Self {
-        let tasks = fs::read_dir("/proc/1/task").into_iter().flatten().flatten();
-        let init: HashSet<i32> =
-            tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect();
         let mptcp = Mptcp::of(events);
         let (mut born, mut others, mut subflows) = (HashSet::new(), HashSet::new(), HashSet::new());
         let mut connecting: HashMap<u64, bool> = HashMap::new();
@@ -54,7 +50,7 @@ impl Strangers {
                 subflows.insert(key);
             }
         }
-        Self { others, subflows, init }
+        Self { others, subflows, init: threads_of_init() }
     }
 
     pub(super) fn contains(&self, event: &Event) -> bool {

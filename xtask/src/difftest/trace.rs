@@ -1,14 +1,17 @@
 //! The kernel's own trace: ftrace on `sock:inet_sock_set_state`, with nanoseconds and whole addresses.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
     io::Read as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    ops::Range,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Command, id},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -39,7 +42,7 @@ pub(super) const MPTCP: u16 = 262;
 
 /// One line of the kernel's trace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Event {
+pub(crate) struct Event {
     /// `CLOCK_MONOTONIC`, as tcpwatch has it.
     pub(super) ns: u64,
     /// The task that ran: in a softirq anybody's.
@@ -68,27 +71,35 @@ impl std::fmt::Display for Event {
     }
 }
 
+/// The threads of process 1. In a softirq on top of one of them some machines run no BPF program, so what
+/// happens there no tracer of this kind sees.
+pub(crate) fn threads_of_init() -> HashSet<i32> {
+    let tasks = fs::read_dir("/proc/1/task").into_iter().flatten().flatten();
+    tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// An instance of ftrace, and a thread that empties it.
-pub(super) struct Trace {
+pub(crate) struct Trace {
     instance: Instance,
     reader: Option<Background<()>>,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Trace {
-    /// Traces from now on whatever has one of these ports, or none at all yet.
-    pub(super) fn start(ports: Range<u16>) -> Result<Self> {
+    /// Traces from now on whatever is wanted. What the kernel's own filter leaves out costs the least.
+    pub(crate) fn start(
+        filter: &str,
+        wanted: impl Fn(&Event) -> bool + Send + 'static,
+    ) -> Result<Self> {
         let instance = Instance::new()?;
+        if !filter.is_empty() {
+            instance.write(&format!("{EVENT}/filter"), filter)?;
+        }
         let mut pipes = instance.pipes()?;
         let kind = instance.read(&format!("{EVENT}/id"))?.trim().parse()?;
         let events = Arc::new(Mutex::new(Vec::new()));
         let found = Arc::clone(&events);
         instance.write(&format!("{EVENT}/enable"), "1")?;
-        let wanted = move |event: &Event| {
-            ports.contains(&event.sport)
-                || ports.contains(&event.dport)
-                || (event.sport, event.dport) == (0, 0)
-        };
         let reader = Background::start(move |over| {
             // Once more after the end, for what came before it.
             let mut last = false;
@@ -107,15 +118,15 @@ impl Trace {
     }
 
     /// What happened until now, in order of time. It waits until all of it is here.
-    pub(super) fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         thread::sleep(3 * PAUSE);
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
         events.sort();
         events
     }
 
-    /// Ends it; how many events the kernel says it has dropped.
-    pub(super) fn stop(mut self) -> Result<(Vec<Event>, u64)> {
+    /// Ends it; everything that happened, and how many events the kernel says it has dropped.
+    pub(crate) fn stop(mut self) -> Result<(Vec<Event>, u64)> {
         self.instance.write(&format!("{EVENT}/enable"), "0")?;
         if let Some(reader) = self.reader.take() {
             reader.stop()?;
@@ -129,11 +140,13 @@ struct Instance(PathBuf);
 
 impl Instance {
     fn new() -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let instances = Path::new(TRACING).join("instances");
         if !instances.exists() {
             exec(Command::new("mount").args(["-t", "tracefs", "tracefs", TRACING]))?;
         }
-        let path = instances.join(format!("tcpwatch-difftest-{}", id()));
+        let name = format!("tcpwatch-xtask-{}-{}", id(), NUMBER.fetch_add(1, Relaxed));
+        let path = instances.join(name);
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         let instance = Self(path);
         let format = instance.read(&format!("{EVENT}/format"))?;

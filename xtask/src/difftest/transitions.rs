@@ -54,8 +54,12 @@ pub(super) fn compare<'a>(
     let mut paths: HashMap<u64, Vec<Pair<'a>>> = HashMap::new();
     let mut sk_of = HashMap::new();
     for pair in &matched.pairs {
-        let path = paths.entry(pair.said.socket).or_default();
-        let sk = *sk_of.entry(pair.said.socket).or_insert(pair.event.sk);
+        let Some(socket) = pair.said.socket else {
+            report.deviation("no-number", pair.event.ns, &show(pair));
+            continue;
+        };
+        let path = paths.entry(socket).or_default();
+        let sk = *sk_of.entry(socket).or_insert(pair.event.sk);
         if sk != pair.event.sk && !hurt.contains_key(&sk) {
             report.deviation("two-sockets-with-one-number", pair.event.ns, &show(pair));
         }
@@ -244,7 +248,11 @@ fn port(path: &[Pair<'_>], pair: &Pair<'_>, report: &mut Report) {
     if event.sport == 0 || event.sport == said.local.port {
         return;
     }
-    if born(&pair) && said.local.port == 0 {
+    // An MPTCP socket that was connected keeps its port there when it listens, too.
+    let relistens = event.protocol == MPTCP
+        && event.new == State::LISTEN
+        && path.iter().any(|one| one.event.new == State::SYN_SENT);
+    if (born(&pair) || relistens) && said.local.port == 0 {
         report.leave_out(LeftOut::StalePort);
     } else {
         report.deviation("local-port", event.ns, &show(pair));

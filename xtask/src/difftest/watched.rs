@@ -161,5 +161,5 @@ fn lives(all: &[Line]) -> Vec<(Name, Life<'_>)> {
 }
 
 fn name(said: &Transition) -> Name {
-    (said.cookie, said.is_mptcp())
+    (said.cookie.unwrap_or(0), said.is_mptcp())
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
+    ops::Range,
     os::{
         fd::AsFd as _,
         linux::fs::MetadataExt as _,
@@ -34,9 +35,11 @@ use crate::{
 };
 
 /// The first port of the first namespace; each has a part of its own of those that follow.
-pub(super) const FIRST_PORT: u16 = 12_000;
-pub(super) const PORTS_PER_NET: u16 = 2_000;
-pub(super) const NETS: u16 = 3;
+const FIRST_PORT: u16 = 12_000;
+const PORTS_PER_NET: u16 = 2_000;
+const NETS: u16 = 3;
+/// All of them.
+pub(super) const PORTS: Range<u16> = FIRST_PORT..FIRST_PORT + NETS * PORTS_PER_NET;
 const AGENTS: usize = 3;
 const MOST_AGENTS: usize = 7;
 const HELPERS: u32 = 2;
@@ -239,7 +242,7 @@ impl World {
 
     /// Everybody does random things for a while, and something befalls somebody.
     pub(super) fn burst(&mut self, random: &mut Random, millis: u64) -> Result<()> {
-        const OPERATIONS: u32 = 160;
+        const OPERATIONS: u32 = 500;
         let pids = self.pids();
         let mailboxes: Vec<_> = self.agents.values().map(|agent| agent.mailbox.clone()).collect();
         for pid in &pids {
@@ -250,7 +253,7 @@ impl World {
             self.tell(*pid, &burst);
         }
         let what = random.below(100);
-        thread::sleep(Duration::from_millis(random.below(millis)));
+        thread::sleep(Duration::from_millis(random.below(millis / 2)));
         match what {
             0..30 if pids.len() > 2 => {
                 let victim = random.pick(&pids).copied().context("nobody is there")?;
