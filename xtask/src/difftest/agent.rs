@@ -18,7 +18,10 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 use rustix::{
     net::sockopt,
-    thread::{LinkNameSpaceType, move_into_link_name_space, set_keep_capabilities},
+    thread::{
+        CapabilitiesSecureBits, LinkNameSpaceType, move_into_link_name_space,
+        set_capabilities_secure_bits,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +137,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let net = File::open(&config.nets[config.net].path)?;
     move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))?;
-    set_keep_capabilities(true)?;
+    // Its capabilities stay what they are.
+    set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)?;
     let uid = rustix::thread::Uid::from_raw(config.uid);
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     Agent::new(config)?.obey()
@@ -279,8 +283,17 @@ fn held(fd: RawFd, socket: &OwnedFd) -> Result<Held> {
 impl Held {
     /// It was connected and is closed, and its descriptor is still there.
     pub(super) fn is_dead(&self) -> bool {
+        self.is_closed() && self.connected
+    }
+
+    /// It is closed, and nothing in it says that it ever was connected.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.is_closed() && !self.connected
+    }
+
+    fn is_closed(&self) -> bool {
         let state = self.state.and_then(|state| State::from_kernel(state.into()));
-        state == Some(State::CLOSE) && self.connected
+        state == Some(State::CLOSE)
     }
 }
 

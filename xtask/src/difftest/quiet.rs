@@ -9,6 +9,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
+    agent::Held,
     report::LeftOut,
     run::Run,
     said::{End, Finding, Key, Line},
@@ -57,8 +58,8 @@ pub(super) fn check(run: &mut Run<'_>, busy_until: u64) -> Result<()> {
     let live = run.live.lines();
     let before = Truth::find(&run.world, &mut run.memory)?;
     let begin = monotonic();
-    let uid = run.world.uid.to_string();
-    let arguments = ["leaks", "-j", "--linger", "0s", "-u", &uid].map(ToOwned::to_owned);
+    let mut arguments = vec!["leaks".to_owned(), "-j".to_owned()];
+    arguments.extend(run.world.filter("0s"));
     let leaks = run.binary.lines(&arguments)?;
     let after = Truth::find(&run.world, &mut run.memory)?;
     let later = run.live.lines();
@@ -100,7 +101,7 @@ struct Moment<'a> {
     unstable: HashSet<Key>,
     listeners: HashMap<(u64, u16), Holders>,
     /// Of whose sockets somebody could be asked.
-    asked: HashSet<u64>,
+    asked: HashMap<u64, Held>,
 }
 
 impl<'a> Moment<'a> {
@@ -132,7 +133,7 @@ impl<'a> Moment<'a> {
         for (place, holders) in &before.listeners {
             listeners.entry(*place).or_default().extend(holders);
         }
-        let asked = run.world.held().map(|(_, held)| held.inode).collect();
+        let asked = run.world.held().map(|(_, held)| (held.inode, held.clone())).collect();
         Self { begin, busy_until, events, changed, stable, unstable, listeners, asked }
     }
 
@@ -201,12 +202,15 @@ impl<'a> Moment<'a> {
         if self.stable.contains_key(&key) || self.changed.contains(&ports) {
             return;
         }
-        let askable = finding.inode.is_some_and(|inode| self.asked.contains(&inode));
-        if self.unstable.contains(&key) || (finding.state == State::CLOSE && !askable) {
+        let held = finding.inode.and_then(|inode| self.asked.get(&inode));
+        if self.unstable.contains(&key) || (finding.state == State::CLOSE && held.is_none_or(|held| held.mptcp)) {
             run.report.leave_out(LeftOut::Unaskable);
+        } else if voice == Voice::Live && held.is_some_and(Held::is_fresh) {
+            run.report.leave_out(LeftOut::Disconnected);
         } else {
             let kind = voice.kind("leaks-extra", "live-extra");
-            run.report.deviation(kind, self.begin, &line.text);
+            let detail = format!("its process says {held:?}: {}", line.text);
+            run.report.deviation(kind, self.begin, &detail);
         }
     }
 

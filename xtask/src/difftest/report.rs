@@ -24,6 +24,9 @@ pub(super) enum LeftOut {
     OnInit,
     /// A closed socket whose only holders cannot be asked: nobody knows whether it was ever connected.
     Unaskable,
+    /// Its program disconnects a socket that is closed already: no transition says that, and its descriptor is
+    /// as dead as it was.
+    Disconnected,
     /// A subflow of MPTCP: tcpwatch shows the connection.
     Subflow,
     /// It has changed so lately that tcpwatch need not have said it yet.
@@ -40,6 +43,7 @@ impl std::fmt::Display for LeftOut {
             Self::LateBirth => "births told late",
             Self::OnInit => "on top of process 1, flagged",
             Self::Unaskable => "unaskable descriptors",
+            Self::Disconnected => "disconnected when closed",
             Self::Subflow => "subflows",
             Self::TooYoung => "too young",
             Self::InUse => "in use",

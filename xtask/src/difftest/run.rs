@@ -69,7 +69,9 @@ pub(super) fn run(setting: &Setting, seed: u64, report: &mut Report) -> Result<(
         one || other || (event.sport, event.dport) == (0, 0)
     })?;
     let recording = dir.0.join("recording.tcpw");
-    let live = Live::start(&setting.binary, &arguments(world.uid, &recording))?;
+    let mut flags = world.filter("1s");
+    flags.extend(["--record".to_owned(), recording.display().to_string()]);
+    let live = Live::start(&setting.binary, &flags)?;
     let mut run = Run {
         binary: &setting.binary,
         report,
@@ -89,12 +91,6 @@ pub(super) fn run(setting: &Setting, seed: u64, report: &mut Report) -> Result<(
         quiet::check(&mut run, busy_until)?;
     }
     run.finish(setting)
-}
-
-fn arguments(uid: u32, recording: &Path) -> Vec<String> {
-    let recording = recording.display().to_string();
-    let flags = ["--linger", "1s", "-u", &uid.to_string(), "--record", &recording];
-    flags.map(ToOwned::to_owned).to_vec()
 }
 
 impl Run<'_> {
@@ -130,7 +126,7 @@ impl Run<'_> {
         self.world.close()?;
         thread::sleep(Duration::from_millis(1_600));
         let start = now();
-        while start.elapsed() < PATIENCE && is_open(&self.live.lines()) {
+        while start.elapsed() < PATIENCE / 4 && is_open(&self.live.lines()) {
             thread::sleep(Duration::from_millis(200));
         }
         let end = monotonic() - TAIL;
@@ -153,21 +149,33 @@ impl Run<'_> {
         if !said.is_empty() {
             report.deviation("warning", end, &said);
         }
-        let strangers = Strangers::find(&events, &PORTS, &self.world.known);
-        for _ in &strangers.subflows {
-            report.leave_out(LeftOut::Subflow);
+        let mut again = vec!["replay".to_owned(), self.recording.display().to_string(), "-j".to_owned()];
+        again.extend(self.world.filter("1s"));
+        replayed(&self.binary.lines(&again)?, &lines, report);
+        let (lines, others) = ours(lines, self.world.uid);
+        for line in others {
+            report.deviation("another-user", line.at(), &line.text);
         }
+        let strangers = Strangers::find(&events, &PORTS, &self.world.known);
         let span = self.begin..=end;
         let paths = transitions::compare(&events, &lines, span, &strangers, report);
         endings::check(&lines, &paths, &self.world, ended_at, report);
         summary(&lines, end, report);
-        replayed(self.binary, &self.recording, self.world.uid, &lines, report)?;
         if let Some((part, pid, since, some)) = watched {
             let until = self.world.killed.get(&pid).copied().unwrap_or(ended_at);
             watched::check(&lines, &some, (part, pid), (since, until.min(ended_at)), report);
         }
         Ok(())
     }
+}
+
+/// Lines about sockets of this user, whom `-u` asks for, and about sockets of others.
+fn ours(lines: Vec<Line>, uid: u32) -> (Vec<Line>, Vec<Line>) {
+    lines.into_iter().partition(|line| match &line.what {
+        What::Transition(said) => said.uid == uid,
+        What::Finding(finding) => finding.uid == uid,
+        _ => true,
+    })
 }
 
 fn is_open(lines: &[Line]) -> bool {
@@ -190,26 +198,15 @@ fn summary(lines: &[Line], at: u64, report: &mut Report) {
 }
 
 /// A replay says what the live run said, line by line.
-fn replayed(
-    binary: &Binary,
-    recording: &Path,
-    uid: u32,
-    lines: &[Line],
-    report: &mut Report,
-) -> Result<()> {
-    let (file, uid) = (recording.display().to_string(), uid.to_string());
-    let flags = ["replay", &file, "-j", "--linger", "1s", "-u", &uid].map(ToOwned::to_owned);
-    let again = binary.lines(&flags)?;
+fn replayed(again: &[Line], lines: &[Line], report: &mut Report) {
     report.compared("lines replayed", again.len());
-    let differs = lines.iter().zip(&again).find(|(one, other)| one.text != other.text);
+    let differs = lines.iter().zip(again).find(|(one, other)| one.text != other.text);
     if let Some((one, other)) = differs {
-        let at = one.transition().map_or(0, |said| said.mono_ns);
-        report.deviation("replay", at, &format!("live {} replayed {}", one.text, other.text));
+        report.deviation("replay", one.at(), &format!("live {} replayed {}", one.text, other.text));
     } else if lines.len() != again.len() {
         let detail = format!("{} lines, replayed {}", lines.len(), again.len());
         report.deviation("replay", 0, &detail);
     }
-    Ok(())
 }
 
 fn keep(dir: &Path, report: &Report, lines: [&[Line]; 2], events: &[Event]) -> Result<()> {

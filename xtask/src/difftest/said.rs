@@ -40,6 +40,7 @@ pub(super) struct Transition {
     pub(super) socket: Option<u64>,
     pub(super) cookie: Option<u64>,
     pub(super) family: u8,
+    pub(super) uid: u32,
     pub(super) protocol: String,
     pub(super) local: End,
     pub(super) remote: End,
@@ -48,6 +49,8 @@ pub(super) struct Transition {
     pub(super) in_state_ns: Option<u64>,
     pub(super) lifetime_ns: Option<u64>,
     pub(super) owner: Option<Process>,
+    /// Who did it, where that is certain.
+    pub(super) by: Option<Process>,
     pub(super) uncertain: bool,
 }
 
@@ -68,6 +71,7 @@ pub(super) struct Finding {
     /// `None` if the kernel had no memory to remember the socket.
     pub(super) socket: Option<u64>,
     pub(super) cookie: Option<u64>,
+    pub(super) uid: u32,
     pub(super) protocol: String,
     pub(super) local: End,
     pub(super) remote: End,
@@ -148,6 +152,12 @@ impl Line {
 
     pub(super) fn transition(&self) -> Option<&Transition> {
         if let What::Transition(transition) = &self.what { Some(transition) } else { None }
+    }
+
+    /// When it happened, if it says that.
+    pub(super) fn at(&self) -> u64 {
+        let finding = self.finding().map(|finding| finding.mono_ns);
+        self.transition().map(|said| said.mono_ns).or(finding).unwrap_or(0)
     }
 
     pub(super) fn finding(&self) -> Option<&Finding> {

@@ -15,9 +15,11 @@ use super::{
     trace::{Event, MPTCP},
 };
 
-/// How far apart two programs are that run back to back on one tracepoint, unless something comes between.
-const CLOSE_NS: u64 = 30_000;
+/// How far apart two programs at one tracepoint are at most: an interrupt, or a busy host, may come between.
 const FAR_NS: u64 = 3_000_000;
+/// What a port, an address or a process that differs counts for, and an event that need not be shown.
+const UNLIKE_NS: u64 = 200_000;
+const STRANGE_NS: u64 = 100_000;
 /// `in_state_ns` is exact but for the kernel's rounding.
 const EXACT_NS: u64 = 1_000;
 
@@ -48,8 +50,7 @@ pub(super) fn compare<'a>(
     report.compared("transitions", matched.pairs.len());
     let hurt = missing(&matched, strangers, report);
     for line in &matched.extra {
-        let at = line.transition().map_or(0, |said| said.mono_ns);
-        report.deviation("transition-extra", at, &line.text);
+        report.deviation("transition-extra", line.at(), &line.text);
     }
     let mut paths: HashMap<u64, Vec<Pair<'a>>> = HashMap::new();
     let mut sk_of = HashMap::new();
@@ -90,36 +91,54 @@ impl<'a> Matched<'a> {
             let kind = (said.old, said.new, said.is_mptcp());
             free.entry(kind).or_default().insert((said.mono_ns, at), line);
         }
-        let mut matched = Self { pairs: Vec::new(), missing: Vec::new(), extra: Vec::new() };
-        let mut rest: Vec<_> = events.iter().filter(|event| span.contains(&event.ns)).collect();
-        // What must be there takes its line before what need not be.
-        rest.sort_by_key(|event| strangers.contains(event));
-        for slack in [CLOSE_NS, FAR_NS] {
-            rest.retain(|event| {
-                if slack == FAR_NS && strangers.contains(event) {
-                    return false;
+        let events: Vec<_> = events.iter().filter(|event| span.contains(&event.ns)).collect();
+        let mut candidates = Vec::new();
+        for (number, event) in events.iter().enumerate() {
+            let kind = (event.old, event.new, event.protocol == MPTCP);
+            let around = (event.ns.saturating_sub(FAR_NS), 0)..=(event.ns + FAR_NS, usize::MAX);
+            let Some(lines) = free.get(&kind) else { continue };
+            for ((_, at), line) in lines.range(around) {
+                let said = line.transition().filter(|said| alike(event, said));
+                if let Some(said) = said {
+                    let stranger = if strangers.contains(event) { STRANGE_NS } else { 0 };
+                    candidates.push((distance(event, said) + stranger, number, *at, *line, said));
                 }
-                let kind = (event.old, event.new, event.protocol == MPTCP);
-                let Some(lines) = free.get_mut(&kind) else { return true };
-                let around = (event.ns.saturating_sub(slack), 0)..=(event.ns + slack, usize::MAX);
-                let fits = |line: &&'a Line| line.transition().is_some_and(|said| alike(event, said));
-                let best = lines
-                    .range(around)
-                    .filter(|(_, line)| fits(line))
-                    .min_by_key(|((ns, _), _)| ns.abs_diff(event.ns))
-                    .map(|(key, _)| *key);
-                let line = best.and_then(|key| lines.remove(&key));
-                if let Some((line, said)) = line.and_then(|line| Some((line, line.transition()?))) {
-                    matched.pairs.push(Pair { event, line, said });
-                }
-                line.is_none()
-            });
+            }
         }
-        matched.missing = rest;
-        matched.extra = free.into_values().flat_map(BTreeMap::into_values).collect();
+        // The nearest first: each event has one line, and each line one event.
+        candidates.sort_by_key(|(distance, number, at, ..)| (*distance, *number, *at));
+        let mut matched = Self { pairs: Vec::new(), missing: Vec::new(), extra: Vec::new() };
+        let (mut used, mut found) = (HashSet::new(), HashSet::new());
+        for (_, number, at, line, said) in candidates {
+            if !used.contains(&at) && found.insert(number) {
+                used.insert(at);
+                matched.pairs.push(Pair { event: events[number], line, said });
+            }
+        }
+        let rest = |(number, _): &(usize, &&Event)| !found.contains(number);
+        matched.missing = events.iter().enumerate().filter(rest).map(|(_, event)| *event).collect();
+        matched.extra = free
+            .into_values()
+            .flatten()
+            .filter_map(|((_, at), line)| (!used.contains(&at)).then_some(line))
+            .collect();
         matched.pairs.sort_by_key(|pair| pair.event.ns);
         matched
     }
+}
+
+/// How unlike they are, as a time: two programs at one tracepoint run microseconds apart, unless something
+/// comes between.
+fn distance(event: &Event, said: &Transition) -> u64 {
+    let unlike = [
+        event.sport != said.local.port,
+        event.dport != said.remote.port,
+        event.local != said.local.addr,
+        event.remote != said.remote.addr,
+        said.by.as_ref().is_some_and(|by| by.pid != event.tid),
+    ];
+    let count: u64 = unlike.into_iter().map(u64::from).sum();
+    event.ns.abs_diff(said.mono_ns) + count * UNLIKE_NS
 }
 
 /// They may be the same: ports that the tracepoint does not have yet or no more are left to later checks.
@@ -143,7 +162,11 @@ fn missing(
 ) -> HashMap<u64, Vec<u64>> {
     let mut hurt: HashMap<u64, Vec<u64>> = HashMap::new();
     for event in &matched.missing {
-        if strangers.on_init(event) {
+        if strangers.subflows.contains(&(event.sk, event.ns)) {
+            report.leave_out(LeftOut::Subflow);
+        } else if strangers.contains(event) {
+            // It is not of this test.
+        } else if strangers.on_init(event) {
             hurt.entry(event.sk).or_default().push(event.ns);
         } else {
             report.deviation("transition-missing", event.ns, &event.to_string());
@@ -248,10 +271,9 @@ fn port(path: &[Pair<'_>], pair: &Pair<'_>, report: &mut Report) {
     if event.sport == 0 || event.sport == said.local.port {
         return;
     }
-    // An MPTCP socket that was connected keeps its port there when it listens, too.
-    let relistens = event.protocol == MPTCP
-        && event.new == State::LISTEN
-        && path.iter().any(|one| one.event.new == State::SYN_SENT);
+    // An MPTCP socket that was connected keeps its ports there when it listens, too.
+    let relistens =
+        event.protocol == MPTCP && event.new == State::LISTEN && event.dport != 0;
     if (born(&pair) || relistens) && said.local.port == 0 {
         report.leave_out(LeftOut::StalePort);
     } else {

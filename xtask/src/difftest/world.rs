@@ -190,6 +190,13 @@ impl World {
         Ok(Some(pid))
     }
 
+    /// Flags that leave other work on this host out.
+    pub(super) fn filter(&self, linger: &str) -> Vec<String> {
+        let nets: Vec<_> = self.nets.iter().map(|net| net.inode.to_string()).collect();
+        let flags = ["--linger", linger, "-u", &self.uid.to_string(), "-N", &nets.join(",")];
+        flags.map(ToOwned::to_owned).to_vec()
+    }
+
     pub(super) fn pids(&self) -> Vec<i32> {
         self.agents.keys().copied().collect()
     }
@@ -218,7 +225,8 @@ impl World {
             let Some(agent) = self.agents.get_mut(pid) else { continue };
             let mut line = String::new();
             match agent.control.read_line(&mut line) {
-                Ok(length) if length > 0 => agent.held = serde_json::from_str(&line)?,
+                Ok(_) if line.ends_with('\n') => agent.held = serde_json::from_str(&line)?,
+                // It was killed, perhaps in the middle of a line.
                 _ => self.gone(*pid),
             }
         }
