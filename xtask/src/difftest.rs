@@ -98,7 +98,10 @@ fn seeds(setting: &Setting, first: u64, count: Option<u64>, time: Duration) -> R
         let before: u64 = report.deviations.values().sum();
         run_seed(setting, seed, &mut report)?;
         let deviations = report.deviations.values().sum::<u64>() - before;
-        println!("seed {seed}: {deviations} deviations after {:.0} s", start.elapsed().as_secs_f64());
+        println!(
+            "seed {seed}: {deviations} deviations after {:.0} s",
+            start.elapsed().as_secs_f64()
+        );
     }
     println!("{}", report.sum());
     let deviations: u64 = report.deviations.values().sum();

@@ -76,9 +76,18 @@ pub(super) enum Order {
     /// Its first one: what the host calls it.
     Name(i32),
     /// Do so many random things, for so long.
-    Burst { seed: u64, operations: u32, millis: u64, mailboxes: Vec<PathBuf>, agents: usize },
+    Burst {
+        seed: u64,
+        operations: u32,
+        millis: u64,
+        mailboxes: Vec<PathBuf>,
+        agents: usize,
+    },
     /// Do these things.
-    Do { seed: u64, operations: Vec<Operation> },
+    Do {
+        seed: u64,
+        operations: Vec<Operation>,
+    },
     /// Say what it holds.
     Report,
     Exit,

@@ -73,7 +73,8 @@ impl Ending<'_> {
         let Some(pair) = pair else {
             // A dead descriptor's connection ended before, and so did one whose end a loss hid.
             let left = self.finding.state == State::CLOSE_WAIT;
-            if left && ["closed", "aborted", "listener-closed", "reset", "timed-out"].contains(&how) {
+            if left && ["closed", "aborted", "listener-closed", "reset", "timed-out"].contains(&how)
+            {
                 report.deviation("ending-without-transition", at, &self.line.text);
             }
             return;
@@ -96,7 +97,11 @@ impl Ending<'_> {
             {
                 wrong("ending-of-a-killed-process");
             }
-            "exited" if at < ended_at && dead.is_none() && by.is_some_and(|pid| world.known.contains(&pid)) => {
+            "exited"
+                if at < ended_at
+                    && dead.is_none()
+                    && by.is_some_and(|pid| world.known.contains(&pid)) =>
+            {
                 wrong("ending-of-a-live-process");
             }
             "reset" | "timed-out" if new != State::CLOSE => wrong("ending-how"),

@@ -104,7 +104,8 @@ operations! {
 
 impl Agent {
     fn pick(&mut self, wanted: &[Kind]) -> Option<RawFd> {
-        let fits = |(fd, (_, kind)): (&RawFd, &(OwnedFd, Kind))| wanted.contains(kind).then_some(*fd);
+        let fits =
+            |(fd, (_, kind)): (&RawFd, &(OwnedFd, Kind))| wanted.contains(kind).then_some(*fd);
         let fds: Vec<RawFd> = self.sockets.iter().filter_map(fits).collect();
         self.random.pick(&fds).copied()
     }
@@ -133,7 +134,8 @@ impl Agent {
         let protocol = (self.random.percent(10) && self.config.mptcp).then_some(ipproto::MPTCP);
         let v6 = self.random.percent(33);
         let family = if v6 { AddressFamily::INET6 } else { AddressFamily::INET };
-        let cloexec = if self.random.percent(30) { SocketFlags::empty() } else { SocketFlags::CLOEXEC };
+        let cloexec =
+            if self.random.percent(30) { SocketFlags::empty() } else { SocketFlags::CLOEXEC };
         let flags = cloexec | SocketFlags::NONBLOCK;
         Ok((rustix::net::socket_with(family, SocketType::STREAM, flags, protocol)?, v6))
     }
@@ -200,7 +202,8 @@ impl Agent {
         }
         let (socket, v6) = self.socket()?;
         if self.random.percent(10) {
-            let any = if v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+            let any =
+                if v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
             rustix::net::bind(&socket, &SocketAddr::new(any, 0))?;
         }
         let to = self.target(v6);
@@ -232,7 +235,8 @@ impl Agent {
         let Some(fd) = self.pick(&[Kind::Listener]).filter(|_| !self.is_full()) else {
             return Ok(None);
         };
-        let cloexec = if self.random.percent(30) { SocketFlags::empty() } else { SocketFlags::CLOEXEC };
+        let cloexec =
+            if self.random.percent(30) { SocketFlags::empty() } else { SocketFlags::CLOEXEC };
         let socket = rustix::net::accept_with(self.get(fd)?, cloexec | SocketFlags::NONBLOCK)?;
         Ok(Some(format!("{} of listener {fd}", self.keep(socket, Kind::Connection))))
     }
@@ -267,8 +271,7 @@ impl Agent {
         let mut buffer = vec![0; 1 << 16];
         let mut sum = 0;
         loop {
-            let (_, read) =
-                rustix::net::recv(self.get(fd)?, &mut buffer[..], RecvFlags::DONTWAIT)?;
+            let (_, read) = rustix::net::recv(self.get(fd)?, &mut buffer[..], RecvFlags::DONTWAIT)?;
             sum += read;
             if read == 0 {
                 return Ok(Some(format!("fd {fd} {sum} and the end")));

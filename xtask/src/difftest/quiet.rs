@@ -203,7 +203,9 @@ impl<'a> Moment<'a> {
             return;
         }
         let held = finding.inode.and_then(|inode| self.asked.get(&inode));
-        if self.unstable.contains(&key) || (finding.state == State::CLOSE && held.is_none_or(|held| held.mptcp)) {
+        if self.unstable.contains(&key)
+            || (finding.state == State::CLOSE && held.is_none_or(|held| held.mptcp))
+        {
             run.report.leave_out(LeftOut::Unaskable);
         } else if voice == Voice::Live && held.is_some_and(Held::is_fresh) {
             run.report.leave_out(LeftOut::Disconnected);
@@ -215,7 +217,14 @@ impl<'a> Moment<'a> {
     }
 
     /// The finding says of this socket what is so.
-    fn same(&self, run: &mut Run<'_>, voice: Voice, line: &Line, finding: &Finding, socket: &Socket) {
+    fn same(
+        &self,
+        run: &mut Run<'_>,
+        voice: Voice,
+        line: &Line,
+        finding: &Finding,
+        socket: &Socket,
+    ) {
         let said: Holders = finding.holders.iter().map(|holder| (holder.pid, holder.fd)).collect();
         if said != socket.holders {
             let kind = voice.kind("leaks-holders", "live-holders");
@@ -224,8 +233,8 @@ impl<'a> Moment<'a> {
         }
         run.report.compared("holders", said.len());
         if socket.state == State::CLOSE {
-            let right = finding.state == State::CLOSE
-                && finding.verdict.as_deref() == Some("dead-fd");
+            let right =
+                finding.state == State::CLOSE && finding.verdict.as_deref() == Some("dead-fd");
             if voice == Voice::Live && self.is_young(socket) {
                 run.report.leave_out(LeftOut::TooYoung);
             } else if !right {
@@ -234,7 +243,9 @@ impl<'a> Moment<'a> {
             }
             return;
         }
-        if !socket.mptcp && (finding.unread, finding.unsent) != (Some(socket.unread), Some(socket.unsent)) {
+        if !socket.mptcp
+            && (finding.unread, finding.unsent) != (Some(socket.unread), Some(socket.unsent))
+        {
             let kind = voice.kind("leaks-bytes", "live-bytes");
             run.report.deviation(kind, self.begin, &format!("{socket:?}: {}", line.text));
         }
@@ -242,7 +253,14 @@ impl<'a> Moment<'a> {
         self.age(run, voice, line, finding, socket);
     }
 
-    fn verdict(&self, run: &mut Run<'_>, voice: Voice, line: &Line, finding: &Finding, socket: &Socket) {
+    fn verdict(
+        &self,
+        run: &mut Run<'_>,
+        voice: Voice,
+        line: &Line,
+        finding: &Finding,
+        socket: &Socket,
+    ) {
         let said = finding.verdict.as_deref().unwrap_or("none");
         let pids: HashSet<i32> = socket.holders.iter().map(|(pid, _)| *pid).collect();
         // Of MPTCP it is not known what is unread.
@@ -289,7 +307,14 @@ impl<'a> Moment<'a> {
     }
 
     /// Who listens where a connection waits that nobody accepted.
-    fn listener(&self, run: &mut Run<'_>, voice: Voice, line: &Line, finding: &Finding, socket: &Socket) {
+    fn listener(
+        &self,
+        run: &mut Run<'_>,
+        voice: Voice,
+        line: &Line,
+        finding: &Finding,
+        socket: &Socket,
+    ) {
         let said: Holders = finding
             .listener
             .iter()
@@ -308,7 +333,14 @@ impl<'a> Moment<'a> {
         }
     }
 
-    fn age(&self, run: &mut Run<'_>, voice: Voice, line: &Line, finding: &Finding, socket: &Socket) {
+    fn age(
+        &self,
+        run: &mut Run<'_>,
+        voice: Voice,
+        line: &Line,
+        finding: &Finding,
+        socket: &Socket,
+    ) {
         let Some(event) = self.entered(socket) else { return };
         run.report.compared("ages", 1);
         let age = finding.mono_ns.saturating_sub(event.ns);
@@ -333,7 +365,8 @@ impl<'a> Moment<'a> {
     /// It began to linger so lately that the live run need not have said it.
     fn is_young(&self, socket: &Socket) -> bool {
         let since = if socket.state == State::CLOSE {
-            let port = |event: &&Event| event.sport == socket.local.port && event.new == State::CLOSE;
+            let port =
+                |event: &&Event| event.sport == socket.local.port && event.new == State::CLOSE;
             self.events.iter().rev().find(port)
         } else {
             self.entered(socket)

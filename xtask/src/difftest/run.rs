@@ -149,7 +149,8 @@ impl Run<'_> {
         if !said.is_empty() {
             report.deviation("warning", end, &said);
         }
-        let mut again = vec!["replay".to_owned(), self.recording.display().to_string(), "-j".to_owned()];
+        let mut again =
+            vec!["replay".to_owned(), self.recording.display().to_string(), "-j".to_owned()];
         again.extend(self.world.filter("1s"));
         replayed(&self.binary.lines(&again)?, &lines, report);
         let (lines, others) = ours(lines, self.world.uid);

@@ -56,7 +56,7 @@ pub(crate) struct Event {
     pub(super) protocol: u16,
     pub(super) v6: bool,
     pub(super) local: IpAddr,
-    pub(super) remote: IpAddr,
+    pub(crate) remote: IpAddr,
 }
 
 impl std::fmt::Display for Event {
@@ -132,6 +132,15 @@ impl Trace {
             reader.stop()?;
         }
         Ok((self.events(), self.instance.dropped()?))
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // An instance that somebody reads cannot be removed.
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.stop();
+        }
     }
 }
 
@@ -297,4 +306,52 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event's head and body, as the kernel writes them.
+    fn written(delta: u32, sport: u16) -> Vec<u8> {
+        let mut body = vec![0; 72];
+        body[0..2].copy_from_slice(&7_u16.to_ne_bytes());
+        body[4..8].copy_from_slice(&42_i32.to_ne_bytes());
+        body[16..20].copy_from_slice(&7_i32.to_ne_bytes());
+        body[20..24].copy_from_slice(&10_i32.to_ne_bytes());
+        body[24..26].copy_from_slice(&sport.to_ne_bytes());
+        body[28..30].copy_from_slice(&2_u16.to_ne_bytes());
+        body[32..36].copy_from_slice(&[127, 0, 0, 1]);
+        let length = u32::try_from(body.len() / 4).unwrap();
+        [&(delta << 5 | length).to_ne_bytes()[..], &body].concat()
+    }
+
+    fn page(events: &[u8]) -> Vec<u8> {
+        let length = u64::try_from(events.len()).unwrap();
+        [&1_000_u64.to_ne_bytes()[..], &length.to_ne_bytes(), events, &[0; 8]].concat()
+    }
+
+    #[test]
+    fn a_page_is_read_with_the_times_between_events() {
+        let more = (1_u32 << 5 | 30).to_ne_bytes();
+        let time = [&more[..], &2_u32.to_ne_bytes()].concat();
+        let bytes = page(&[written(5, 80), time, written(3, 81)].concat());
+        let mut events = Vec::new();
+        read_page(&bytes, 7, &mut events).unwrap();
+        let [one, two] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((one.ns, one.sport, one.tid), (1_005, 80, 42));
+        assert_eq!((one.old, one.new), (State::CLOSE, State::LISTEN));
+        assert_eq!((two.ns, two.sport), (1_005 + 1 + (2 << 27) + 3, 81));
+        // One of another kind is none of ours.
+        let mut others = Vec::new();
+        read_page(&bytes, 8, &mut others).unwrap();
+        assert!(others.is_empty());
+    }
+
+    #[test]
+    fn a_page_that_is_cut_is_an_error() {
+        let mut bytes = page(&written(5, 80));
+        bytes.truncate(40);
+        assert_eq!(read_page(&bytes, 7, &mut Vec::new()), None);
+    }
 }

@@ -176,7 +176,8 @@ fn missing(
     for (sk, times) in &hurt {
         for ns in times {
             // The next one of this socket that was said must say that something is missing.
-            let next = matched.pairs.iter().find(|pair| pair.event.sk == *sk && pair.event.ns > *ns);
+            let next =
+                matched.pairs.iter().find(|pair| pair.event.sk == *sk && pair.event.ns > *ns);
             match next {
                 Some(pair) if !pair.said.uncertain => {
                     report.deviation("gap-not-flagged", pair.event.ns, &show(pair));
@@ -190,12 +191,7 @@ fn missing(
 }
 
 /// It follows from what was said before.
-fn follow(
-    path: &[Pair<'_>],
-    pair: &Pair<'_>,
-    hurt: &HashMap<u64, Vec<u64>>,
-    report: &mut Report,
-) {
+fn follow(path: &[Pair<'_>], pair: &Pair<'_>, hurt: &HashMap<u64, Vec<u64>>, report: &mut Report) {
     let Pair { event, said, .. } = pair;
     if said.lifetime_ns.is_some() && said.new != State::CLOSE {
         report.deviation("lifetime", event.ns, &show(pair));
@@ -204,9 +200,9 @@ fn follow(
         report.deviation("time", event.ns, &show(pair));
     }
     let Some(before) = path.last() else { return };
-    let lost = hurt.get(&event.sk).is_some_and(|times| {
-        times.iter().any(|ns| (before.event.ns..event.ns).contains(ns))
-    });
+    let lost = hurt
+        .get(&event.sk)
+        .is_some_and(|times| times.iter().any(|ns| (before.event.ns..event.ns).contains(ns)));
     if lost {
         return;
     }
@@ -231,7 +227,8 @@ fn ends(pair: &Pair<'_>, report: &mut Report) {
     let Pair { event, said, .. } = pair;
     let v6 = event.v6 && !event.remote.is_ipv4();
     // A listener of both families is what it is.
-    let either = event.v6 && ([event.old, event.new].contains(&State::LISTEN) || event.local.is_unspecified());
+    let either = event.v6
+        && ([event.old, event.new].contains(&State::LISTEN) || event.local.is_unspecified());
     if said.family != if v6 { 6 } else { 4 } && !either {
         report.deviation("family", event.ns, &show(pair));
     }
@@ -272,8 +269,7 @@ fn port(path: &[Pair<'_>], pair: &Pair<'_>, report: &mut Report) {
         return;
     }
     // An MPTCP socket that was connected keeps its ports there when it listens, too.
-    let relistens =
-        event.protocol == MPTCP && event.new == State::LISTEN && event.dport != 0;
+    let relistens = event.protocol == MPTCP && event.new == State::LISTEN && event.dport != 0;
     if (born(&pair) || relistens) && said.local.port == 0 {
         report.leave_out(LeftOut::StalePort);
     } else {
@@ -288,10 +284,7 @@ fn one_number(pairs: &[Pair<'_>], hurt: &HashMap<u64, Vec<u64>>, report: &mut Re
         let Some(before) = last.insert(pair.event.sk, pair) else { continue };
         let goes_on = before.event.new == pair.event.old
             && ![State::CLOSE, State::LISTEN].contains(&pair.event.old);
-        if goes_on
-            && before.said.socket != pair.said.socket
-            && !hurt.contains_key(&pair.event.sk)
-        {
+        if goes_on && before.said.socket != pair.said.socket && !hurt.contains_key(&pair.event.sk) {
             let detail = format!("{} {}", show(before), show(pair));
             report.deviation("two-numbers-of-one-socket", pair.event.ns, &detail);
         }

@@ -109,8 +109,7 @@ impl Truth {
         let mut sure = HashSet::new();
         for (_, held) in world.held() {
             sure.insert(held.inode);
-            let key =
-                if held.mptcp { Key::Inode(held.inode) } else { Key::Cookie(held.cookie) };
+            let key = if held.mptcp { Key::Inode(held.inode) } else { Key::Cookie(held.cookie) };
             memory.keys.insert(held.inode, key);
             if held.is_dead() && !shown.contains(&held.inode) {
                 memory.dead.insert(held.inode, held.clone());
@@ -198,7 +197,8 @@ fn holders() -> HashMap<u64, Holders> {
         for task in tasks {
             let fds = fs::read_dir(task.path().join("fd")).into_iter().flatten().flatten();
             for fd in fds {
-                let Some(number) = fd.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                let Some(number) = fd.file_name().to_str().and_then(|name| name.parse().ok())
+                else {
                     continue;
                 };
                 if let Some(inode) = fs::read_link(fd.path()).ok().as_deref().and_then(inode) {

@@ -28,7 +28,8 @@ pub(super) enum Part {
 
 impl Part {
     pub(super) fn of(seed: u64) -> Self {
-        [Self::Parent, Self::Worker, Self::Client, Self::Helper][usize::from(seed.to_le_bytes()[0] % 4)]
+        [Self::Parent, Self::Worker, Self::Client, Self::Helper]
+            [usize::from(seed.to_le_bytes()[0] % 4)]
     }
 }
 
@@ -113,7 +114,8 @@ impl Judge<'_, '_> {
         }
         let opens = [State::SYN_SENT, State::LISTEN].contains(&first.new);
         let own = opens && first.owner.as_ref().is_some_and(|owner| owner.pid == self.pid);
-        let from = if own { 0 } else { found.iter().position(|found| *found).unwrap_or(found.len()) };
+        let from =
+            if own { 0 } else { found.iter().position(|found| *found).unwrap_or(found.len()) };
         if from < found.len() {
             self.report.compared("lives with --pid", 1);
         }
@@ -150,7 +152,8 @@ fn lives(all: &[Line]) -> Vec<(Name, Life<'_>)> {
     for (at, line) in all.iter().enumerate() {
         let Some(said) = line.transition() else { continue };
         let name = name(said);
-        let begins = said.old == State::CLOSE || said.old == State::LISTEN && said.new != State::CLOSE;
+        let begins =
+            said.old == State::CLOSE || said.old == State::LISTEN && said.new != State::CLOSE;
         if begins {
             current.insert(name, at);
         }

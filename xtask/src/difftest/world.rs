@@ -256,8 +256,7 @@ impl World {
         for pid in &pids {
             let seed = random.next();
             let (mailboxes, agents) = (mailboxes.clone(), pids.len());
-            let burst =
-                Order::Burst { seed, operations: OPERATIONS, millis, mailboxes, agents };
+            let burst = Order::Burst { seed, operations: OPERATIONS, millis, mailboxes, agents };
             self.tell(*pid, &burst);
         }
         let what = random.below(100);
