@@ -165,7 +165,9 @@ pub struct Listener {
 pub struct Evidence {
     /// Who waits for the socket.
     pub waiters: Option<Waiters>,
-    /// When the connection was last active.
+    /// When the scan saw the socket.
+    pub seen: Timestamp,
+    /// When the connection was last active, as of then; [`Finding::activity`] is as of the finding.
     pub activity: Option<Activity>,
     /// Bytes the peer is ready to take.
     pub send_window: Option<u32>,
@@ -180,6 +182,9 @@ pub struct Evidence {
     /// and how many of those do not run at all: stopped, or frozen.
     pub halted: usize,
 }
+
+/// Evidence that is no older than this is of the same moment.
+const FRESH: Nanos = Nanos(2_000_000_000);
 
 /// The conclusion about one socket at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,18 +220,38 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// As it stands at a later moment. When the connection was last active is known only of its last
-    /// look.
+    /// As it stands at a later moment.
     #[must_use]
     pub fn as_of(&self, now: Timestamp) -> Self {
-        const FRESH: Nanos = Nanos(2_000_000_000);
         let mut finding = self.clone();
         finding.linger = now.since(self.at - self.linger);
         finding.at_most = self.at_most.map(|most| now.since(self.at - most));
-        if now.since(self.at) > FRESH {
-            finding.evidence.activity = None;
-        }
         finding.at = now;
         finding
+    }
+
+    /// When the connection was last active, as of the moment that the finding is about; 0 is also
+    /// what came after that. `None` where the last scan was too long before.
+    pub fn activity(&self) -> Option<Activity> {
+        let later = self.stale_by();
+        let earlier = self.evidence.seen.since(self.at);
+        let then = |ago: Nanos| Nanos(ago.0.saturating_add(later.0).saturating_sub(earlier.0));
+        let activity = self.evidence.activity.filter(|_| self.is_fresh())?;
+        Some(Activity {
+            ack_received: then(activity.ack_received),
+            data_received: then(activity.data_received),
+            data_sent: then(activity.data_sent),
+            ..activity
+        })
+    }
+
+    /// How long before the moment that the finding is about the last scan saw the socket.
+    pub fn stale_by(&self) -> Nanos {
+        self.at.since(self.evidence.seen)
+    }
+
+    /// Whether the evidence is of the moment that the finding is about.
+    pub fn is_fresh(&self) -> bool {
+        self.stale_by() <= FRESH
     }
 }

@@ -13,7 +13,7 @@ use super::{
     input::{Observation, Transition},
     lingering::{Context, Lingering, Shown},
     listeners::{Known, Listeners},
-    socket::{How, Process, Role, Socket, SocketId},
+    socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
     verdict::{Began, correct_owner, ending, entered, is_dead, leaves_fd_open, prefer, verdict},
@@ -70,15 +70,16 @@ impl LingerTable {
         self.sockets.is_empty()
     }
 
-    /// How many are not due, but may have lingered for long enough: their age is not known well
-    /// enough.
-    pub fn undecided(&self, now: Timestamp) -> usize {
+    /// How many of those that are `wanted` are not due, but may have lingered for long enough: their age
+    /// is not known well enough.
+    pub fn undecided(&self, now: Timestamp, wanted: impl Fn(&Socket, &[Holder]) -> bool) -> usize {
         let old_enough = |begin: Timestamp| now.since(begin) >= self.threshold;
         let undecided = |entry: &Lingering| {
             entry.shown.is_none()
                 && !entry.due
                 && entry.at_least
                 && entry.not_before.is_some_and(old_enough)
+                && wanted(&entry.socket, &entry.holders)
         };
         self.sockets.values().filter(|entry| undecided(entry)).count()
     }
@@ -226,6 +227,7 @@ impl LingerTable {
             entry.holders.push(holder);
         }
         entry.evidence.waiters = observation.waiters.or(entry.evidence.waiters);
+        entry.evidence.seen = observation.at;
         entry.evidence.activity = observation.activity;
         entry.evidence.send_window = observation.send_window;
         entry.evidence.details.clone_from(&observation.details);
@@ -363,6 +365,12 @@ impl LingerTable {
             (entry.evidence.asked, entry.evidence.halted) = (asked, halted);
         }
         let verdict = confirmed.then(|| verdict(&entry.facts(context)));
+        let never_accepted = verdict == Some(Verdict::NeverAccepted);
+        let listening = listener.filter(|_| never_accepted).map(Known::describe);
+        if let Some(holder) = listening.iter().flat_map(|listener| &listener.holders).next() {
+            // Whoever should accept it, also where no transition said so.
+            entry.socket.owner = Some(Owner { process: holder.process, how: How::Listener });
+        }
         if entry.socket.role.is_none() && listener.is_some() {
             entry.socket.role = Some(Role::Server);
         }
@@ -387,10 +395,9 @@ impl LingerTable {
         }
         let same_owner = self.open_by_owner.entry(owner).or_default();
         *same_owner += 1;
-        let never_accepted = verdict == Some(Verdict::NeverAccepted);
         let status = if before.is_none() { Status::Open } else { Status::Still };
         Some(Finding {
-            listener: listener.filter(|_| never_accepted).map(Known::describe),
+            listener: listening,
             netns_name: context.and_then(|context| context.names.namespace(entry.socket.netns)),
             same_owner: *same_owner,
             ..entry.finding(at, status, verdict)

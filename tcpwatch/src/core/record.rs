@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    unseen::Unseen,
     culprits::Culprit,
     finding::{Finding, Verdict},
     input::Transition,
@@ -113,6 +114,8 @@ pub struct Summary {
     pub evicted: u64,
     /// Transitions that waited for somebody to claim them and found no room.
     pub unclaimed: u64,
+    /// What the scans could not see.
+    pub unseen: Vec<Unseen>,
 }
 
 impl Summary {

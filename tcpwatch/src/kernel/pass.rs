@@ -148,6 +148,11 @@ impl Passes {
         self.entered > 0
     }
 
+    /// Whether a namespace could not be entered that has a queue which its listener does not show.
+    pub fn has_missed_queues(&self) -> bool {
+        self.warned
+    }
+
     /// Whether sockets that nobody holds are found wherever they are.
     pub fn walks_storage(&self) -> bool {
         self.storage.is_some()

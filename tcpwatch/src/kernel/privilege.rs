@@ -1,5 +1,7 @@
 //! What tcpwatch needs to be allowed, said before the kernel says `EPERM`.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -57,6 +59,11 @@ pub fn has(capability: CapabilitySet) -> bool {
 pub fn require() -> Result<()> {
     if let Some(missing) = missing() {
         bail!(missing);
+    }
+    if !Path::new("/proc/self/ns").exists() {
+        bail!(
+            "/proc is not mounted here: tcpwatch reads there what processes and namespaces there are; as root: mount -t proc proc /proc"
+        );
     }
     if clock::is_shifted() {
         bail!(

@@ -53,7 +53,10 @@
 //!   group reaches ten, when it has doubled, while it grows once a minute, and at the end.
 //! - `summary`: the last line. `entered` and `now` are counts per state, `verdicts` per verdict,
 //!   `owners` a list of `pid`, `comm` and `findings`. `lost` is without the `unshown`, which are among
-//!   the `transitions` but were not shown, as nobody read the output.
+//!   the `transitions` but were not shown, as nobody read the output. `unseen` lists what the scans could
+//!   not see, so that no finding is no proof: `other-pid-namespaces` (what only processes outside this pid
+//!   namespace hold) and `other-accept-queues` (long ones, in other network namespaces). `undecided` are
+//!   sockets that may have lingered for long enough: TCP's times do not tell.
 
 mod finding;
 
@@ -270,6 +273,7 @@ struct SummaryLine {
     uncertain: u64,
     evicted: u64,
     unclaimed: u64,
+    unseen: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -328,6 +332,7 @@ impl SummaryLine {
             uncertain: summary.uncertain,
             evicted: summary.evicted,
             unclaimed: summary.unclaimed,
+            unseen: summary.unseen.iter().map(|unseen| unseen.word()).collect(),
         }
     }
 }

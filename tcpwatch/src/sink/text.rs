@@ -224,11 +224,13 @@ impl<W: Write> TextSink<W> {
             _ if count == 0 => {
                 "-- something is missing here, it is not known how much --".to_owned()
             }
-            Place::Output => format!(
-                "-- {count} transitions not shown here, as nobody read the output ({total} in all) --"
-            ),
+            Place::Output => {
+                let hidden = advice::count(count, "transition");
+                format!("-- {hidden} not shown here, as nobody read the output ({total} in all) --")
+            }
             Place::Ring | Place::Recording => {
-                format!("-- {count} transitions lost here ({total} in all) --")
+                let lost = advice::count(count, "transition");
+                format!("-- {lost} lost here ({total} in all) --")
             }
         };
         let line = self.paint("1;31", &line);
@@ -252,8 +254,8 @@ impl<W: Write> Sink for TextSink<W> {
                 if self.hidden > 0 {
                     writeln!(
                         self.out,
-                        "  {} lines about single findings were left out, as their owner has many; --wide or --json shows them",
-                        self.hidden
+                        "  left out: {} about single findings, as their owner has many; --wide or --json shows them",
+                        advice::count(self.hidden, "line")
                     )?;
                 }
                 Ok(())
@@ -317,7 +319,9 @@ fn wide(t: &Transition, pid: &str, comm: &str, arrow: &str, remote: &str) -> Str
 /// The summary, for any sink that has no place of its own for it.
 pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
     if !s.findings_only {
-        write!(out, "{} transitions of {} sockets, ", s.transitions, s.sockets)?;
+        let (transitions, sockets) =
+            (advice::count(s.transitions, "transition"), advice::count(s.sockets, "socket"));
+        write!(out, "{transitions} of {sockets}, ")?;
     }
     writeln!(
         out,
@@ -349,13 +353,18 @@ pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
         writeln!(out, "  {}: {owner}", advice::count(*count, "finding"))?;
     }
     if s.unshown > 0 {
-        writeln!(out, "  {} transitions were not shown, as nobody read the output", s.unshown)?;
+        let unshown = advice::count(s.unshown, "transition");
+        writeln!(out, "  not shown, as nobody read the output: {unshown}")?;
     }
     if s.unclaimed > 0 {
-        writeln!(out, "  {} transitions could not wait for their owner to be found", s.unclaimed)?;
+        let unclaimed = advice::count(s.unclaimed, "transition");
+        writeln!(out, "  not shown, as too many waited for their owner to be found: {unclaimed}")?;
+    }
+    for unseen in &s.unseen {
+        writeln!(out, "  not seen: {unseen}")?;
     }
     if s.evicted > 0 {
-        writeln!(out, "  {} sockets were not tracked: the table was full", s.evicted)?;
+        writeln!(out, "  not tracked, as the table was full: {}", advice::count(s.evicted, "socket"))?;
     }
     Ok(())
 }

@@ -29,11 +29,12 @@ use crate::{
         state::State,
         tape::{Due, Tape},
         time::{ClockMark, Nanos, Timestamp},
+        unseen::Unseen,
     },
     kernel::{
         clock, facts,
         load::{Kernel, Lost, Plan},
-        memory,
+        memory, processes,
     },
     output,
     stop::Stop,
@@ -166,6 +167,9 @@ impl<'a> Watcher<'a> {
         }
         watcher.mark_clock(began)?;
         watcher.name_namespaces()?;
+        if !processes::sees_all_pids() {
+            watcher.pipeline.cannot_see(Unseen::Processes);
+        }
         watcher.watched.begin();
         watcher.take_in(Scope::Everything, began.mono, clock::used(), first)?;
         watcher.watch_listening_processes()?;

@@ -235,8 +235,11 @@ impl Driver {
                     self.with_model(|model| (model.listed(&query), *model.clock(), model.now()));
                 let (text, bad) = match save::write(path, &findings, &clock, now) {
                     Ok(path) => {
-                        let count = grouped(findings.len() as u64);
-                        (format!("{count} findings are in {}", shown(&path)), false)
+                        let written = match findings.len() {
+                            1 => "1 finding is".to_owned(),
+                            count => format!("{} findings are", grouped(count as u64)),
+                        };
+                        (format!("{written} in {}", shown(&path)), false)
                     }
                     Err(error) => (format!("nothing was written: {error:#}"), true),
                 };

@@ -21,7 +21,7 @@ use crate::{
         tape,
         time::{Nanos, Timestamp},
     },
-    exit::Exit,
+    exit,
     kernel::{clock, load::Plan},
     output,
     sink::text::{Style, TextSink},
@@ -78,8 +78,7 @@ pub(super) fn command(args: &TopArgs) -> Outcome {
     let summary = ran?;
     closed?;
     tell(&shared, &summary)?;
-    let leaks = args.fail_on_leak && summary.leaks() > 0;
-    Ok(if leaks { Exit::Findings } else { Exit::Ok })
+    exit::judge(args.fail_on_leak, summary.leaks(), &summary)
 }
 
 fn live(args: &TopArgs) -> Result<Live> {

@@ -19,7 +19,7 @@ use crate::{
         app::App,
         around::Around,
         model::Sort,
-        snapshot::{CulpritRow, List, MOST_ROWS},
+        snapshot::{CulpritRow, Header, List, MOST_ROWS},
     },
 };
 
@@ -66,14 +66,14 @@ pub(super) fn draw(
     buffer: &mut Buffer,
     title: Rect,
     area: Rect,
-    list: &List<CulpritRow>,
+    (header, list): (&Header, &List<CulpritRow>),
     app: &App,
     around: &Around<'_>,
 ) {
     let look = around.look;
     text(buffer, title, &words::cut(&heading(list, app), title.width.into()), look.dim());
     if list.rows.is_empty() {
-        return empty(buffer, area, app, around);
+        return empty(buffer, area, header, app, around);
     }
     let columns = fitted(&list.rows);
     let placed = place(&columns, area.width);
@@ -223,9 +223,13 @@ pub(super) fn end(key: &Key) -> String {
     format!("{how} {}", key.end)
 }
 
-fn empty(buffer: &mut Buffer, area: Rect, app: &App, around: &Around<'_>) {
+fn empty(buffer: &mut Buffer, area: Rect, header: &Header, app: &App, around: &Around<'_>) {
     let look = around.look;
     let (said, more) = match app.filter() {
+        "" if header.ended > 0 => (
+            ("nothing lingers now".to_owned(), look.good()),
+            "e lists what has ended".to_owned(),
+        ),
         "" => (
             ("nothing lingers".to_owned(), look.good()),
             format!("what stays in CLOSE_WAIT for {} is a finding", around.linger),

@@ -98,8 +98,9 @@ fn what(app: &App, snapshot: &Snapshot) -> String {
     };
     match &snapshot.page {
         Page::Culprits(_) if app.filter().is_empty() => findings(snapshot.header.open),
+        Page::Culprits(list) if list.matching == 1 => "those of 1 culprit".to_owned(),
         Page::Culprits(list) => format!("those of {} culprits", grouped(list.matching as u64)),
-        Page::Sockets(_, list) => findings(list.matching),
+        Page::Sockets(_, list) | Page::Ended(list) => findings(list.matching),
         Page::Story(_) => "this finding".to_owned(),
     }
 }
@@ -123,10 +124,19 @@ fn keys(app: &App, snapshot: &Snapshot) -> Keys {
             key("/", "filter", 4);
             key("s", if app.youngest { "oldest" } else { "youngest" }, 5);
         }
+        Page::Ended(_) => {
+            key("↵", "story", 2);
+            key("Esc", "back", 1);
+            key("/", "filter", 4);
+            key("s", if app.earliest { "latest" } else { "earliest" }, 5);
+        }
         Page::Story(_) => {
             key("Esc", "back", 1);
             key("↑↓", "scroll", 2);
         }
+    }
+    if snapshot.header.ended > 0 && matches!(snapshot.page, Page::Culprits(_) | Page::Sockets(..)) {
+        key("e", "ended", 4);
     }
     if recording {
         key("space", "play/pause", 2);

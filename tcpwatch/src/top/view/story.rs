@@ -54,7 +54,7 @@ pub(super) fn lines(
     };
     let finding = &story.finding;
     let mut page = Page { lines: Vec::new(), width: width.into(), look };
-    page.headline(finding);
+    page.headline(finding, story.same);
     page.blank();
     page.path(story, header, &around.zone);
     page.blank();
@@ -101,7 +101,7 @@ impl Page {
         }
     }
 
-    fn headline(&mut self, finding: &Finding) {
+    fn headline(&mut self, finding: &Finding, same: usize) {
         let look = self.look;
         let verdict = finding.verdict.map_or("unconfirmed", Verdict::word);
         let age = words::age(finding.linger, finding.at_least);
@@ -117,9 +117,9 @@ impl Page {
         if over {
             words.push(Span::styled("  ENDED", look.good()));
         }
-        if finding.same_owner > 1 && !over {
-            let same = grouped(finding.same_owner as u64);
-            words.push(Span::styled(format!("  one of {same} of this owner"), look.dim()));
+        if same > 1 {
+            let same = grouped(same as u64);
+            words.push(Span::styled(format!("  one of {same} of this culprit"), look.dim()));
         }
         self.lines.push(Line::from(words));
     }

@@ -152,7 +152,7 @@ fn a_filter_finds_the_peers_of_a_server() {
         let query = Query { filter: filter.to_owned(), place, ..Query::default() };
         match model.snapshot(&query).page {
             Page::Culprits(list) => list.matching,
-            Page::Sockets(_, list) => list.matching,
+            Page::Sockets(_, list) | Page::Ended(list) => list.matching,
             Page::Story(_) => panic!("no list"),
         }
     };
@@ -178,7 +178,7 @@ fn a_story_has_its_states_and_its_end() {
     let mut model = Model::new(story.rules().linger);
     story.tell(&mut model);
     let steps = |model: &Model| -> Vec<_> {
-        let open = model.finding(SocketId(1)).unwrap();
+        let open = model.finding(SocketId(1).into()).unwrap();
         let dwells = open.path.dwells(model.now());
         dwells.map(|(step, dwell)| (step.state, dwell.map(|dwell| dwell.0 / 100_000_000))).collect()
     };
@@ -193,7 +193,7 @@ fn a_story_has_its_states_and_its_end() {
     let mut person = Person::new(model, around(None), (80, 24));
     person.press(Typed::Enter);
     let Page::Story(Some(told)) =
-        person.model.snapshot(&Query { place: Place::Story(SocketId(1)), ..Query::default() }).page
+        person.model.snapshot(&Query { place: Place::Story(SocketId(1).into()), ..Query::default() }).page
     else {
         panic!("no story")
     };
@@ -219,7 +219,7 @@ fn a_connection_that_dies_under_its_fd_is_told_so() {
     }
     let mut model = Model::new(story.rules().linger);
     story.tell(&mut model);
-    let open = model.finding(SocketId(1)).unwrap();
+    let open = model.finding(SocketId(1).into()).unwrap();
     assert_eq!(open.finding.verdict, Some(Verdict::DeadFd));
     let steps: Vec<_> =
         open.path.dwells(model.now()).map(|(step, dwell)| (step.state, dwell)).collect();
