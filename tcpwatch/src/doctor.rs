@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Result;
 use rustc_hash::FxHashSet;
+use rustix::thread::CapabilitySet;
 use tcpwatch_common::{MOST_EMITTED, Need};
 
 use crate::{
@@ -60,8 +61,8 @@ impl<W: Write> Report<W> {
 /// `tcpwatch doctor`.
 pub fn command(args: &DoctorArgs) -> Outcome {
     let mut report = Report { out: io::stdout().lock(), works: true, unseen: Vec::new() };
-    if !Path::new("/proc/self/ns").exists() {
-        report.line(Mark::Bad, "/proc", "not mounted; as root: mount -t proc proc /proc")?;
+    if let Err(error) = processes::require_proc() {
+        report.line(Mark::Bad, "/proc", &error.to_string())?;
         return finish(report);
     }
     kernel(&mut report)?;
@@ -131,6 +132,9 @@ fn capabilities(report: &mut Report<impl Write>) -> Result<()> {
             report.line(Mark::Good, useful.name, useful.purpose)?;
         } else {
             report.line(Mark::Note, useful.name, &format!("missing: cannot {}", useful.purpose))?;
+            if useful.capability == CapabilitySet::SYS_ADMIN {
+                report.unseen.push(Unseen::Queues);
+            }
         }
     }
     if let Some(missing) = privilege::missing() {

@@ -136,11 +136,7 @@ pub fn number<T: TryFrom<u64>>(
     move |text| whole(text, range.clone(), what)
 }
 
-fn whole<T: TryFrom<u64>>(
-    text: &str,
-    range: RangeInclusive<u64>,
-    what: &str,
-) -> Result<T, String> {
+fn whole<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>, what: &str) -> Result<T, String> {
     let (least, most) = range.clone().into_inner();
     let number = text.parse::<u64>().ok();
     if number.is_none() && !is_number(text.strip_prefix('-').unwrap_or(text)) {
@@ -225,7 +221,10 @@ mod tests {
         assert_eq!(pid("0").unwrap_err(), "0 is not in 1..=4194304");
         assert_eq!(pid("-7").unwrap_err(), "-7 is not in 1..=4194304");
         assert_eq!(port("65535"), Ok(65535));
-        assert_eq!(port("99999999999999999999").unwrap_err(), "99999999999999999999 is not in 1..=65535");
+        assert_eq!(
+            port("99999999999999999999").unwrap_err(),
+            "99999999999999999999 is not in 1..=65535"
+        );
         assert!(port("8000-8080").unwrap_err().contains("8000,8080"));
         assert!(port("http").unwrap_err().contains("not a port"));
         assert!(uid("root").unwrap_err().contains("id -u NAME"));

@@ -170,7 +170,8 @@ fn not_reading(finding: &Finding) -> String {
         }
         Waiting::NotForReading => "it is in epoll, but not for reading, so nobody will be told",
         Waiting::Blocked => "a thread is blocked in another call on this socket",
-        // A poll for input would have returned, but one of io_uring may be there to report again.
+        // A poll for input would have returned; but a multishot poll of io_uring stays in the queue when it
+        // has reported (`io_uring/poll.c`: `io_poll_wake`).
         Waiting::Polled => {
             "it is polled, but either not for reading, or by io_uring, which may have reported it long ago"
         }

@@ -1,6 +1,6 @@
 //! What a process says of itself beyond its sockets: evidence, never a verdict of its own.
 
-use super::{container::Container, time::Timestamp};
+use super::{advice::count, container::Container, time::Timestamp};
 
 /// One look at a process. What could not be read is `None`, never 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl ProcessFacts {
                 let named: u64 =
                     groups.iter().take(NAMED).fold(0, |all: u64, t| all.saturating_add(t.count));
                 if named < all {
-                    parts.push(format!("{} others", all - named));
+                    parts.push(count(all - named, "other"));
                 }
                 format!("{all} threads: {}", parts.join(", "))
             }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{
-    unseen::Unseen,
     culprits::Culprit,
     finding::{Finding, Verdict},
     input::Transition,
     socket::Process,
     state::State,
     time::{ClockMark, Nanos, Timestamp},
+    unseen::Unseen,
 };
 
 /// One thing to show.

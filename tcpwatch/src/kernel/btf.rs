@@ -44,13 +44,17 @@ pub enum BtfError {
         source: std::io::Error,
     },
     /// Nothing is mounted where the file is.
-    #[error("/sys is not mounted here, where the kernel describes its types ({path}); as root: mount -t sysfs sysfs /sys")]
+    #[error(
+        "/sys is not mounted here, where the kernel describes its types ({path}); as root: mount -t sysfs sysfs /sys"
+    )]
     NotMounted {
         /// Which file.
         path: String,
     },
     /// The kernel was built without.
-    #[error("there is no {path}: the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF")]
+    #[error(
+        "there is no {path}: the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF"
+    )]
     Missing {
         /// Which file.
         path: String,

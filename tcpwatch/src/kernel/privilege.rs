@@ -1,7 +1,5 @@
 //! What tcpwatch needs to be allowed, said before the kernel says `EPERM`.
 
-use std::path::Path;
-
 use anyhow::{Result, bail};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -60,11 +58,7 @@ pub fn require() -> Result<()> {
     if let Some(missing) = missing() {
         bail!(missing);
     }
-    if !Path::new("/proc/self/ns").exists() {
-        bail!(
-            "/proc is not mounted here: tcpwatch reads there what processes and namespaces there are; as root: mount -t proc proc /proc"
-        );
-    }
+    processes::require_proc()?;
     if clock::is_shifted() {
         bail!(
             "this is a time namespace of its own: its clocks are not the kernel's; run tcpwatch in the host's"

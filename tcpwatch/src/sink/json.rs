@@ -20,7 +20,8 @@
 //!   change, only where that is certain; counters are those of the moment before the change, and
 //!   `null` for MPTCP, and as the kernel and `ss -i` have them: the peer's FIN counts as a byte received,
 //!   the SYN of who connected as one acknowledged. `owner.how` is `connect`, `listen`, `accept`, `fd` or `listener`; the last
-//!   means that the process holds the listener and a worker may have accepted the connection.
+//!   means that the process holds the listener and a worker may have accepted the connection, or that nobody
+//!   has (`never-accepted`): then it is the process that should, also if its beginning was not seen.
 //! - `finding`: the identity fields of a transition and `verdict` (one of the seven, `null` when
 //!   no pass could confirm it), `status` (`open`, `still`, `ended`), `state`, `linger_ns`,
 //!   `linger_at_least` and `linger_at_most_ns` (a bound, where TCP's own times give one), `unread`,
@@ -29,11 +30,12 @@
 //!   `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
 //!   `in-use`, `gone`; `by`),
 //!   `same_owner` (open findings of this owner), `netns_name`, `inode`, `evidence`, `process` and
-//!   `summary`, one sentence. `ts` is the deadline that passed, or the moment it ended;
+//!   `summary`, one sentence. `ts` is the deadline that passed (of `leaks` the last look), or the moment it ended;
 //!   what a pass does not find any more ended when that began, so `ts` may be before the line above.
 //!   - `evidence`: `waiters` (`waiting`: `nobody`, `epoll-level`, `epoll-edge`, `epoll-disarmed`,
 //!     `epoll-not-reading`, `epoll-several`, `blocked` or `polled`; `epoll`, `blocked` and `polled` count them;
-//!     `epoll_events` without `EPOLL`), `opener`, the times since the last ACK and data, `keepalive`,
+//!     `epoll_events` without `EPOLL`), `opener`, the times since the last ACK and data (as of `ts`, 0 if
+//!     they came after it; `null` if the last scan was more than 2 s before it), `keepalive`,
 //!     `send_window` (what the peer takes), counters, `error` (an errno), and `tcp`: what `ss -i` and
 //!     `ss -o` show (`congestion`, `timer`, and numbers under their names, `null` where the kernel
 //!     has none).

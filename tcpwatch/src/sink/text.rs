@@ -3,11 +3,14 @@
 //! Columns are chosen once, for the width of the terminal; nothing is ever cut, so a long
 //! address moves its row rather than hiding its end.
 
+mod summary;
+
 use std::{
     fmt::Write as _,
     io::{self, Write},
 };
 
+pub use self::summary::write_summary;
 use super::{culprit, wall};
 use crate::core::{
     advice,
@@ -15,7 +18,7 @@ use crate::core::{
     evidence,
     finding::{Finding, Status},
     input::Transition,
-    record::{Lost, Place, Record, Sink, Summary},
+    record::{Lost, Place, Record, Sink},
     socket::{Protocol, Socket},
     state::State,
     time::{ClockMark, Nanos, Timestamp},
@@ -314,59 +317,6 @@ fn wide(t: &Transition, pid: &str, comm: &str, arrow: &str, remote: &str) -> Str
             Protocol::Mptcp => "mptcp",
         },
     )
-}
-
-/// The summary, for any sink that has no place of its own for it.
-pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
-    if !s.findings_only {
-        let (transitions, sockets) =
-            (advice::count(s.transitions, "transition"), advice::count(s.sockets, "socket"));
-        write!(out, "{transitions} of {sockets}, ")?;
-    }
-    writeln!(
-        out,
-        "{} ({} ended) in {}; {} lost",
-        advice::count(s.findings(), "finding"),
-        s.ended,
-        s.duration,
-        s.lost
-    )?;
-    let counts = |map: &std::collections::BTreeMap<State, u64>| {
-        map.iter().map(|(state, count)| format!("{state} {count}")).collect::<Vec<_>>().join("  ")
-    };
-    if !s.entered.is_empty() {
-        writeln!(out, "  entered: {}", counts(&s.entered))?;
-    }
-    if !s.now.is_empty() {
-        writeln!(out, "  now:     {}", counts(&s.now))?;
-    }
-    if !s.verdicts.is_empty() {
-        let verdicts: Vec<_> = s
-            .verdicts
-            .iter()
-            .map(|(verdict, count)| format!("{} {count}", verdict.word()))
-            .collect();
-        writeln!(out, "  verdicts: {}", verdicts.join("  "))?;
-    }
-    for (owner, count) in &s.owners {
-        let owner = owner.map_or_else(|| "nobody known".to_owned(), |process| process.to_string());
-        writeln!(out, "  {}: {owner}", advice::count(*count, "finding"))?;
-    }
-    if s.unshown > 0 {
-        let unshown = advice::count(s.unshown, "transition");
-        writeln!(out, "  not shown, as nobody read the output: {unshown}")?;
-    }
-    if s.unclaimed > 0 {
-        let unclaimed = advice::count(s.unclaimed, "transition");
-        writeln!(out, "  not shown, as too many waited for their owner to be found: {unclaimed}")?;
-    }
-    for unseen in &s.unseen {
-        writeln!(out, "  not seen: {unseen}")?;
-    }
-    if s.evicted > 0 {
-        writeln!(out, "  not tracked, as the table was full: {}", advice::count(s.evicted, "socket"))?;
-    }
-    Ok(())
 }
 
 fn owner(socket: &Socket) -> (String, String) {

@@ -164,11 +164,7 @@ pub fn command(args: &LeaksArgs) -> Outcome {
         let out = JsonSink::new(io::BufWriter::new(io::stdout()));
         Box::new(Json(out))
     } else {
-        Box::new(Text {
-            culprits: Vec::new(),
-            top: args.top,
-            linger: args.linger.into(),
-        })
+        Box::new(Text { culprits: Vec::new(), top: args.top, linger: args.linger.into() })
     };
     let summary = look(&plan, rules, args.watch, sink.as_mut())?;
     exit::judge(args.fail_on_leak, summary.findings().saturating_sub(summary.ended), &summary)

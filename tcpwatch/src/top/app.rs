@@ -37,6 +37,13 @@ pub enum Overlay {
     Messages,
 }
 
+/// Which findings are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    Open,
+    Ended,
+}
+
 /// The state of the screen.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -64,9 +71,9 @@ pub struct App {
     pub scrolled: usize,
     /// Filters of the three lists.
     filters: [String; 3],
-    /// The culprit that was gone into, whether what has ended is shown, and the finding that was gone into.
+    /// The culprit that was gone into, which findings are listed, and the one that was gone into.
     culprit: Option<Culprit>,
-    shows_ended: bool,
+    listed: Listed,
     story: Option<Which>,
     /// The socket that is selected, or of the selected culprit the oldest, as drawn last.
     socket: Option<SocketId>,
@@ -91,7 +98,7 @@ impl App {
             scrolled: 0,
             filters: Default::default(),
             culprit: None,
-            shows_ended: false,
+            listed: Listed::Open,
             story: None,
             socket: None,
             page: 1,
@@ -102,7 +109,7 @@ impl App {
     pub fn place(&self) -> Place {
         match (self.story, self.culprit) {
             (Some(which), _) => Place::Story(which),
-            (None, _) if self.shows_ended => Place::Ended,
+            (None, _) if self.listed == Listed::Ended => Place::Ended,
             (None, Some(key)) => Place::Sockets(key),
             (None, None) => Place::Culprits,
         }
@@ -176,7 +183,8 @@ impl App {
             Key::Char('m') => self.show(Overlay::Messages),
             Key::Char('s') => self.sort(),
             Key::Char('e') if self.story.is_none() => {
-                self.shows_ended = !self.shows_ended;
+                self.listed =
+                    if self.listed == Listed::Open { Listed::Ended } else { Listed::Open };
                 None
             }
             Key::Char('w') => self.ask(Asked::File, file_name(snapshot)),
@@ -186,7 +194,9 @@ impl App {
             }
             Key::Enter => self.enter(snapshot),
             Key::Escape | Key::Backspace => self.back(),
-            _ if self.subject == Subject::Recording && action::moves_time(key).is_some() => action::moves_time(key),
+            _ if self.subject == Subject::Recording && action::moves_time(key).is_some() => {
+                action::moves_time(key)
+            }
             _ => self.moved(key, snapshot),
         }
     }
@@ -316,8 +326,11 @@ impl App {
     fn back(&mut self) -> Option<Action> {
         if !self.filter().is_empty() {
             self.set_filter(String::new());
-        } else if self.story.take().is_none() && !std::mem::take(&mut self.shows_ended) {
-            self.culprit = None;
+        } else if self.story.take().is_none() {
+            match self.listed {
+                Listed::Open => self.culprit = None,
+                Listed::Ended => self.listed = Listed::Open,
+            }
         }
         self.scrolled = 0;
         None

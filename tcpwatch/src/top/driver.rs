@@ -34,6 +34,7 @@ use crate::{
         comm::shown,
         record::{Census, Record, Sink},
         time::{ClockMark, Nanos, Timestamp},
+        unseen::Unseen,
     },
     kernel::clock,
     report::words::grouped,
@@ -102,6 +103,8 @@ pub struct About {
     pub host: String,
     /// What filters leave.
     pub scope: String,
+    /// What scans do not see.
+    pub unseen: Option<Unseen>,
     /// What lingers for this long is a finding.
     pub linger: Nanos,
     /// Colours or none.
@@ -292,6 +295,7 @@ impl Driver {
             zone: self.zone.clone(),
             host: &self.about.host,
             scope: &self.about.scope,
+            unseen: self.about.unseen,
             linger: self.about.linger,
             costs: self.costs,
             tape: self.stage.tape(),

@@ -20,9 +20,10 @@ use crate::{
         record::{Record, Sink as _, Summary},
         tape,
         time::{Nanos, Timestamp},
+        unseen::Unseen,
     },
     exit,
-    kernel::{clock, load::Plan},
+    kernel::{clock, load::Plan, processes},
     output,
     sink::text::{Style, TextSink},
     source::{
@@ -53,6 +54,7 @@ pub(super) fn command(args: &TopArgs) -> Outcome {
     let about = About {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         scope: scope::words(&live.rules.filter),
+        unseen: (!processes::sees_all_pids()).then_some(Unseen::Processes),
         linger: live.rules.linger,
         colour: output::colour(true),
     };

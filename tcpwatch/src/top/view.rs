@@ -118,7 +118,9 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, app: &App, around: &Arou
         Page::Sockets(culprit, list) => {
             sockets::draw(buffer, areas.title, areas.body, (culprit.as_ref(), list), app, around);
         }
-        Page::Ended(list) => ended::draw(buffer, areas.title, areas.body, (header, list), app, around),
+        Page::Ended(list) => {
+            ended::draw(buffer, areas.title, areas.body, (header, list), app, around)
+        }
         Page::Story(story) => {
             story::draw_title(buffer, areas.title, story.as_deref(), around.look);
             let lines = story::lines(story.as_deref(), header, around, areas.body.width);

@@ -13,5 +13,6 @@ mod properties;
 mod report;
 mod scenarios;
 mod serve;
+mod told;
 mod top;
 mod trace;

@@ -82,21 +82,19 @@ pub(super) fn draw(
     }
 }
 
-/// `3 findings have ended, the latest first`; of those only the last are kept.
+/// `1 of 3 findings that ended, with 'api', the latest first`; of many only the last are kept.
 fn heading(header: &Header, list: &List<SocketRow>, app: &App) -> String {
-    let have = if list.total == 1 { "finding has" } else { "findings have" };
-    let kept = match header.ended {
-        all if all > list.total as u64 => {
-            format!("the last {} of {} findings that have ended", list.total, grouped(all))
-        }
-        _ => format!("{} {have} ended", grouped(list.total as u64)),
+    let all = match header.ended {
+        all if all > list.total as u64 => format!("the last {} of {}", list.total, grouped(all)),
+        all => grouped(all),
     };
-    let matching = match app.filter() {
-        "" => String::new(),
-        filter => format!("{} with '{filter}' of ", grouped(list.matching as u64)),
+    let (of, with) = match app.filter() {
+        "" => (String::new(), String::new()),
+        filter => (format!("{} of ", grouped(list.matching as u64)), format!(", with '{filter}'")),
     };
+    let findings = if header.ended == 1 { "finding" } else { "findings" };
     let order = if app.earliest { "earliest" } else { "latest" };
-    format!("{matching}{kept}, the {order} first")
+    format!("{of}{all} {findings} that ended{with}, the {order} first")
 }
 
 fn content(

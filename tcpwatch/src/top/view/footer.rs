@@ -4,7 +4,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{text, words};
 use crate::{
-    report::words::grouped,
+    report::words::plural,
     top::{
         app::{App, Asked, Prompt, Subject},
         around::Around,
@@ -92,14 +92,10 @@ pub(super) fn draw_keys(
 
 /// What `w` would write.
 fn what(app: &App, snapshot: &Snapshot) -> String {
-    let findings = |number: usize| match number {
-        1 => "1 finding".to_owned(),
-        number => format!("{} findings", grouped(number as u64)),
-    };
+    let findings = |number: usize| plural(number as u64, "finding");
     match &snapshot.page {
         Page::Culprits(_) if app.filter().is_empty() => findings(snapshot.header.open),
-        Page::Culprits(list) if list.matching == 1 => "those of 1 culprit".to_owned(),
-        Page::Culprits(list) => format!("those of {} culprits", grouped(list.matching as u64)),
+        Page::Culprits(list) => format!("those of {}", plural(list.matching as u64, "culprit")),
         Page::Sockets(_, list) | Page::Ended(list) => findings(list.matching),
         Page::Story(_) => "this finding".to_owned(),
     }
@@ -136,7 +132,7 @@ fn keys(app: &App, snapshot: &Snapshot) -> Keys {
         }
     }
     if snapshot.header.ended > 0 && matches!(snapshot.page, Page::Culprits(_) | Page::Sockets(..)) {
-        key("e", "ended", 4);
+        key("e", "ended", 3);
     }
     if recording {
         key("space", "play/pause", 2);

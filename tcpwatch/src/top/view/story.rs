@@ -17,7 +17,7 @@ use crate::{
         socket::{Protocol, Role},
         time::Timestamp,
     },
-    report::words::{duration, grouped},
+    report::words::{duration, grouped, plural},
     top::{
         around::Around,
         snapshot::{Header, Story},
@@ -180,12 +180,13 @@ impl Page {
         let unread = match &unread[..] {
             "FIN" => "the FIN alone: nobody has noticed that the peer closed".to_owned(),
             "0" => "nothing".to_owned(),
+            "1" => "1 byte".to_owned(),
             bytes => format!("{bytes} bytes"),
         };
         self.part("unread", style, &unread);
         let unsent = match tcp.unsent {
             0 => ("nothing".to_owned(), look.plain()),
-            bytes => (format!("{} bytes", grouped(bytes.into())), look.warn()),
+            bytes => (plural(bytes.into(), "byte"), look.warn()),
         };
         self.part("unsent", unsent.1, &unsent.0);
         let mut parts =
