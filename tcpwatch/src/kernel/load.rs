@@ -13,6 +13,7 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, FExit, Iter, ProgramError},
 };
+use rustc_hash::FxHashSet;
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
 use super::{
@@ -380,7 +381,7 @@ fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         storage: None,
         tcp: None,
         settings,
-        warned: false,
+        missed: FxHashSet::default(),
         stays: false,
         entered: 0,
         number: 0,

@@ -74,12 +74,12 @@ impl Text {
         let sockets: usize = self.culprits.iter().map(|culprit| culprit.count).sum();
         if groups == 0 {
             let known = summary.unseen.is_empty() && summary.undecided == 0;
-            let known = if known { "" } else { " is known that" };
-            match self.linger {
-                linger if linger > Nanos::SECOND => {
-                    writeln!(out, "nothing{known} has lingered for {linger}")?;
-                }
-                _ => writeln!(out, "nothing{known} lingers")?,
+            let linger = self.linger;
+            match (known, linger > Nanos::SECOND) {
+                (true, false) => writeln!(out, "nothing lingers")?,
+                (true, true) => writeln!(out, "nothing has lingered for {linger}")?,
+                (false, false) => writeln!(out, "nothing was seen to linger")?,
+                (false, true) => writeln!(out, "nothing was seen to linger for {linger}")?,
             }
             write_unknown(&mut out, summary)?;
             return out.flush();
@@ -213,7 +213,8 @@ fn look(
     if !processes::sees_all_pids() {
         look.pipeline.cannot_see(Unseen::Processes);
     }
-    if look.passes.has_missed_queues() {
+    let asked = |netns: &u32| look.filter.netns.is_empty() || look.filter.netns.contains(netns);
+    if look.passes.missed().iter().any(asked) {
         look.pipeline.cannot_see(Unseen::Queues);
     }
     let summary = look.pipeline.finish()?;

@@ -95,7 +95,7 @@ pub enum Page {
     /// Culprits.
     Culprits(List<CulpritRow>),
     /// The sockets of one.
-    Sockets(Option<CulpritRow>, List<SocketRow>),
+    Sockets(Option<Box<CulpritRow>>, List<SocketRow>),
     /// Findings that have ended, the latest first.
     Ended(List<SocketRow>),
     /// One socket; `None` if nothing is known of it any more.
@@ -185,7 +185,10 @@ impl Model {
             Place::Sockets(_) => {
                 let sockets = group.map(|group| self.sockets(group, query));
                 let none = || List { rows: Vec::new(), matching: 0, total: 0 };
-                Page::Sockets(group.map(|group| self.row(group)), sockets.unwrap_or_else(none))
+                Page::Sockets(
+                    group.map(|group| Box::new(self.row(group))),
+                    sockets.unwrap_or_else(none),
+                )
             }
             Place::Ended => Page::Ended(self.ended(query)),
             Place::Story(which) => {

@@ -116,10 +116,10 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, app: &App, around: &Arou
             culprits::draw_why(buffer, areas.why, list, app, around.look);
         }
         Page::Sockets(culprit, list) => {
-            sockets::draw(buffer, areas.title, areas.body, (culprit.as_ref(), list), app, around);
+            sockets::draw(buffer, areas.title, areas.body, (culprit.as_deref(), list), app, around);
         }
         Page::Ended(list) => {
-            ended::draw(buffer, areas.title, areas.body, (header, list), app, around)
+            ended::draw(buffer, areas.title, areas.body, (header, list), app, around);
         }
         Page::Story(story) => {
             story::draw_title(buffer, areas.title, story.as_deref(), around.look);

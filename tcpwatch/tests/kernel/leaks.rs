@@ -191,7 +191,7 @@ fn blind() {
     let output = apart(&flags);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.starts_with("nothing is known that lingers\n"), "{text}");
+    assert!(text.starts_with("nothing was seen to linger\n"), "{text}");
     assert!(text.contains("not seen: sockets that only processes outside this pid"), "{text}");
     let output = apart(&[&flags[..], &["--fail-on-leak"]].concat());
     let said = String::from_utf8(output.stderr).unwrap();
@@ -247,7 +247,7 @@ fn queues_elsewhere() {
     let few = ["--bounding-set=-all,+bpf,+perfmon", "--inh-caps=-all"];
     let output = elsewhere(&few, &[]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("nothing is known that lingers\n"), "{text}");
+    assert!(text.starts_with("nothing was seen to linger\n"), "{text}");
     assert!(text.contains("not seen: connections that wait in long accept queues"), "{text}");
     assert_eq!(elsewhere(&few, &["--fail-on-leak"]).status.code(), Some(2));
     let text = String::from_utf8(elsewhere(&["--no-new-privs"], &[]).stdout).unwrap();

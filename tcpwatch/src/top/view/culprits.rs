@@ -228,7 +228,7 @@ fn empty(buffer: &mut Buffer, area: Rect, header: &Header, app: &App, around: &A
     let look = around.look;
     let (said, more) = match app.filter() {
         "" if around.unseen == Some(Unseen::Processes) => (
-            ("nothing is known that lingers".to_owned(), look.warn()),
+            ("nothing was seen to linger".to_owned(), look.warn()),
             "what only processes outside this pid namespace hold is not seen".to_owned(),
         ),
         "" if header.ended > 0 => {

@@ -13,6 +13,7 @@ const KEYS: [Key; 24] = [
     Key::Char('m'),
     Key::Char('s'),
     Key::Char('w'),
+    Key::Char('e'),
     Key::Char('/'),
     Key::Char('4'),
     Key::Char('漢'),
