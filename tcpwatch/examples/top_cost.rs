@@ -123,6 +123,7 @@ fn draw(model: &Model, query: &Query, width: u16, height: u16) -> (f64, f64) {
         zone: TimeZone::UTC,
         host: "web-1",
         scope: "",
+        unseen: None,
         linger: Nanos(30 * SECOND),
         costs: Costs { kernel_ns: Some(272), agent: Some(12) },
         tape: None,

@@ -131,7 +131,7 @@ pub struct LiveArgs {
 pub struct FilterArgs {
     /// Only sockets of these processes: opened, accepted or held by them, or through their listeners
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',',
-          value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+          value_parser = config::pid)]
     pub pid: Vec<u32>,
     /// Which sockets of these.
     #[command(flatten)]
@@ -144,11 +144,11 @@ pub struct FilterArgs {
 pub struct SocketArgs {
     /// Only these local ports
     #[arg(short = 'L', long = "localport", value_name = "PORT", value_delimiter = ',',
-          value_parser = clap::value_parser!(u16).range(1..))]
+          value_parser = config::port)]
     pub localport: Vec<u16>,
     /// Only these remote ports
     #[arg(short = 'D', long = "remoteport", value_name = "PORT", value_delimiter = ',',
-          value_parser = clap::value_parser!(u16).range(1..))]
+          value_parser = config::port)]
     pub remoteport: Vec<u16>,
     /// Only IPv4, v4-mapped IPv6 included
     #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6")]
@@ -160,7 +160,7 @@ pub struct SocketArgs {
     #[arg(short = 'N', long, value_name = "NS", value_delimiter = ',')]
     pub netns: Vec<String>,
     /// Only sockets of this user id
-    #[arg(short = 'u', long, value_name = "UID", value_delimiter = ',')]
+    #[arg(short = 'u', long, value_name = "UID", value_delimiter = ',', value_parser = config::uid)]
     pub uid: Vec<u32>,
     /// Only transitions from or to this state (close-wait, `CLOSE_WAIT`, …)
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
@@ -202,7 +202,7 @@ pub struct LeaksArgs {
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     pub watch: Option<std::time::Duration>,
     /// Show this many groups
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = config::number::<usize>(0..=u64::MAX, "a number of groups"))]
     pub top: usize,
     /// JSON lines: every finding, then every group
     #[arg(short, long)]
@@ -257,7 +257,7 @@ pub struct StatesArgs {
     #[arg(long, value_enum, default_value_t = By::Process)]
     pub by: By,
     /// Show this many rows
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = config::number::<usize>(0..=u64::MAX, "a number of rows"))]
     pub top: usize,
     /// JSON lines: one per row
     #[arg(short, long)]

@@ -27,5 +27,6 @@ pub mod state;
 pub mod table;
 pub mod tape;
 pub mod time;
+pub mod unseen;
 pub mod verdict;
 pub mod waiters;

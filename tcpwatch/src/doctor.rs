@@ -10,12 +10,13 @@ use std::{
 
 use anyhow::Result;
 use rustc_hash::FxHashSet;
+use rustix::thread::CapabilitySet;
 use tcpwatch_common::{MOST_EMITTED, Need};
 
 use crate::{
     Outcome,
     cli::DoctorArgs,
-    core::{filter::Filter, input::Scope},
+    core::{filter::Filter, input::Scope, unseen::Unseen},
     exit::Exit,
     kernel::{
         btf::Btf,
@@ -39,6 +40,8 @@ enum Mark {
 struct Report<W: Write> {
     out: W,
     works: bool,
+    /// What scans do not see here.
+    unseen: Vec<Unseen>,
 }
 
 impl<W: Write> Report<W> {
@@ -57,15 +60,31 @@ impl<W: Write> Report<W> {
 
 /// `tcpwatch doctor`.
 pub fn command(args: &DoctorArgs) -> Outcome {
-    let mut report = Report { out: io::stdout().lock(), works: true };
+    let mut report = Report { out: io::stdout().lock(), works: true, unseen: Vec::new() };
+    if let Err(error) = processes::require_proc() {
+        report.line(Mark::Bad, "/proc", &error.to_string())?;
+        return finish(report);
+    }
     kernel(&mut report)?;
     capabilities(&mut report)?;
     fields(&mut report, args.verbose)?;
     if report.works {
         attach(&mut report)?;
     }
-    let verdict = if report.works { "tcpwatch works here" } else { "tcpwatch does not work here" };
-    writeln!(report.out, "\n{verdict}")?;
+    finish(report)
+}
+
+fn finish(mut report: Report<impl Write>) -> Outcome {
+    match (report.works, &report.unseen[..]) {
+        (true, []) => writeln!(report.out, "\ntcpwatch works here")?,
+        (true, unseen) => {
+            writeln!(report.out, "\ntcpwatch works here, but does not see everything:")?;
+            for unseen in unseen {
+                writeln!(report.out, "  not seen: {unseen}")?;
+            }
+        }
+        (false, _) => writeln!(report.out, "\ntcpwatch does not work here")?,
+    }
     Ok(if report.works { Exit::Ok } else { Exit::Error })
 }
 
@@ -113,6 +132,9 @@ fn capabilities(report: &mut Report<impl Write>) -> Result<()> {
             report.line(Mark::Good, useful.name, useful.purpose)?;
         } else {
             report.line(Mark::Note, useful.name, &format!("missing: cannot {}", useful.purpose))?;
+            if useful.capability == CapabilitySet::SYS_ADMIN {
+                report.unseen.push(Unseen::Queues);
+            }
         }
     }
     if let Some(missing) = privilege::missing() {
@@ -127,11 +149,7 @@ fn fields(report: &mut Report<impl Write>, verbose: bool) -> Result<()> {
     let btf = match Btf::read(Path::new(VMLINUX)) {
         Ok(btf) => btf,
         Err(error) => {
-            report.line(
-                Mark::Bad,
-                "BTF",
-                &format!("{error}; the kernel needs CONFIG_DEBUG_INFO_BTF"),
-            )?;
+            report.line(Mark::Bad, "BTF", &error.to_string())?;
             return Ok(());
         }
     };
@@ -220,11 +238,11 @@ fn attach(report: &mut Report<impl Write>) -> Result<()> {
     )?;
     let mut seen = FxHashSet::default();
     match passes.run(Scope::Everything, |look| seen.extend(look.socket.id)) {
-        Ok(()) if !processes::sees_all_pids() => report.line(
-            Mark::Note,
-            "task_file iterator",
-            "this is a pid namespace of its own: what only processes outside it hold is not seen",
-        )?,
+        Ok(()) if !processes::sees_all_pids() => {
+            let says = "this is a pid namespace of its own: what only processes outside it hold is not seen";
+            report.line(Mark::Note, "task_file iterator", says)?;
+            report.unseen.push(Unseen::Processes);
+        }
         Ok(()) => report.line(
             Mark::Good,
             "task_file iterator",

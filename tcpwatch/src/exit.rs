@@ -2,7 +2,12 @@
 
 use std::{io, process::ExitCode};
 
-use crate::core::comm::tame;
+use anyhow::bail;
+
+use crate::{
+    Outcome,
+    core::{advice::count, comm::tame, record::Summary},
+};
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +29,25 @@ impl From<Exit> for ExitCode {
             Exit::Findings => Self::from(1),
             Exit::Error => Self::from(2),
             Exit::Command(code) => Self::from(code),
+        }
+    }
+}
+
+/// How a run ends that may have been asked to fail on leaks. That there are none is only known where
+/// the scans saw everything, and knew how old it is.
+pub fn judge(fail_on_leak: bool, leaks: u64, summary: &Summary) -> Outcome {
+    match (fail_on_leak, leaks) {
+        (false, _) => Ok(Exit::Ok),
+        (true, 1..) => Ok(Exit::Findings),
+        (true, 0) => {
+            if let Some(unseen) = summary.unseen.first() {
+                bail!("that nothing lingers is not known: not seen are {unseen}");
+            }
+            if summary.undecided > 0 {
+                let undecided = count(summary.undecided, "socket");
+                bail!("that nothing lingers is not known: {undecided} may have for long enough");
+            }
+            Ok(Exit::Ok)
         }
     }
 }

@@ -149,9 +149,9 @@ fn explain(state: State) -> Explanation {
             obsolete: &[],
         },
         State::Close => Explanation {
-            means: "There is no connection. A socket that stays so with its fd open has lost its connection to a reset, a time-out or ss -K, and the program has not noticed or not closed it.",
-            fault: "this program, if it lasts",
-            todo: "run tcpwatch leaks: it finds them as dead-fd. ss and netstat do not show them",
+            means: "There is no connection: not yet, as between socket and connect, or not any more, after a reset, a time-out or ss -K. A socket that lost its connection and keeps its fd is a leak.",
+            fault: "this program, if a socket that lost its connection stays",
+            todo: "run tcpwatch leaks: it lists those that were connected and still have an fd (dead-fd), which ss and netstat do not show; not those that were never connected, nor MPTCP sockets",
             settings: &[],
             obsolete: &[],
         },

@@ -60,7 +60,7 @@ pub struct ExecArgs {
     )]
     pub exec_user: String,
     /// At most so often per minute, after the first ten
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=60_000),
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = config::number::<u32>(1..=60_000, "a number of runs"),
           requires = "exec_on_finding", hide_short_help = true)]
     pub exec_rate: u32,
     /// At most once in this time for findings of one process, verdict and peer (0s: for each)
@@ -68,7 +68,7 @@ pub struct ExecArgs {
           requires = "exec_on_finding", hide_short_help = true)]
     pub exec_again: Duration,
     /// At most so many at a time; others wait
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64),
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = config::number::<u8>(1..=64, "a number of commands"),
           requires = "exec_on_finding", hide_short_help = true)]
     pub exec_jobs: u8,
     /// Kill it after this time

@@ -23,11 +23,11 @@ pub struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     pub rotate_every: Option<Duration>,
     /// Keep this many files, the oldest are removed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = config::number::<u32>(1..=u64::from(u32::MAX), "a number of files"))]
     pub keep: Option<u32>,
     /// Level of compression, 1 to 19
     #[arg(long, value_name = "N", default_value_t = pack::LEVEL,
-          value_parser = clap::value_parser!(i32).range(1..=19))]
+          value_parser = config::number::<i32>(1..=19, "a level of compression"))]
     pub level: i32,
     /// What a replay calls a finding unless it is told otherwise
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = config::duration)]
@@ -116,7 +116,7 @@ pub struct ReplayArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ReportArgs {
     /// Show this many culprits and services
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = config::number::<usize>(0..=u64::MAX, "a number of rows"))]
     pub top: usize,
     /// JSON: one object per recording
     #[arg(short, long)]
@@ -142,7 +142,7 @@ pub struct DiffArgs {
     #[arg(value_name = "B")]
     pub after: PathBuf,
     /// Show this many rows
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = config::number::<usize>(0..=u64::MAX, "a number of rows"))]
     pub top: usize,
     /// JSON: one object
     #[arg(short, long)]

@@ -11,7 +11,7 @@ use crate::config;
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
     /// Answer at this address and port
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9469")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9469", value_parser = config::address)]
     pub listen: SocketAddr,
     /// TLS and passwords, as Prometheus has them in its web.config.file
     #[arg(long, value_name = "FILE")]
@@ -27,7 +27,7 @@ pub struct ServeArgs {
     pub include_half_open: bool,
     /// Tell this many culprits apart, the rest together
     #[arg(long, value_name = "N", default_value_t = 50,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = config::number::<u32>(1..=1000, "a number of culprits"))]
     pub top: u32,
     /// Count sockets this often, or less often if that would take more than 0.5 % of a CPU
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = config::duration)]
@@ -49,7 +49,7 @@ pub struct ServeArgs {
     pub rotate_every: Option<Duration>,
     /// Keep this many files, the oldest are removed
     #[arg(long, value_name = "N", default_value_t = 48, requires = "record",
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = config::number::<u32>(1..=u64::from(u32::MAX), "a number of files"))]
     pub keep: u32,
     /// Record only what findings need: much less
     #[arg(short = 'q', long = "findings", conflicts_with = "state", requires = "record")]

@@ -148,21 +148,23 @@ fn not_reading(finding: &Finding) -> String {
     let Some(waiters) = finding.evidence.waiters else {
         return "a forgotten pool connection, or a blocked worker or loop".to_owned();
     };
-    let elsewhere =
-        finding.evidence.process.as_ref().is_some_and(|process| process.waits_in_epoll());
+    // Who waited on the set of this one would have been woken.
+    let elsewhere = finding.evidence.process.as_ref().and_then(|process| process.waits_in_epoll());
     let why = match waiters.waiting() {
         Waiting::Nobody => {
             "nobody waits for this socket, as with a forgotten pool connection or a worker that is busy elsewhere"
         }
-        // Who waited on this one would have been woken.
-        Waiting::Level if elsewhere => {
+        Waiting::Level if elsewhere == Some(true) => {
             "it is in an epoll set that nobody waits on now; the thread that waits does so on another"
         }
-        Waiting::Level => {
+        Waiting::Level if elsewhere == Some(false) => {
             "epoll tells its event loop at every turn, which does not come to it, or ignores it: a blocked or careless loop"
         }
+        Waiting::Level => {
+            "it is in an epoll set that reports it at every turn; whether a thread waits on that set, on another or on none is not known"
+        }
         Waiting::Several => "it is registered with epoll several times, and nobody reads it",
-        Waiting::Edge if elsewhere => {
+        Waiting::Edge if elsewhere == Some(true) => {
             "epoll has told its event loop once (edge-triggered), and it was not read to the end"
         }
         Waiting::Edge => {
@@ -173,8 +175,11 @@ fn not_reading(finding: &Finding) -> String {
         }
         Waiting::NotForReading => "it is in epoll, but not for reading, so nobody will be told",
         Waiting::Blocked => "a thread is blocked in another call on this socket",
-        // A poll for input would have returned.
-        Waiting::Polled => "it is polled, but not for reading",
+        // A poll for input would have returned; but a multishot poll of io_uring stays in the queue when it
+        // has reported (`io_uring/poll.c`: `io_poll_wake`).
+        Waiting::Polled => {
+            "it is polled, but either not for reading, or by io_uring, which may have reported it long ago"
+        }
     };
     why.to_owned()
 }

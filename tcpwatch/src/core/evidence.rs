@@ -25,6 +25,14 @@ pub fn line(finding: &Finding) -> String {
     parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
+/// The same of a finding that may be about a later moment than its evidence: then it says so.
+pub fn dated_line(finding: &Finding) -> String {
+    match line(finding) {
+        line if line.is_empty() || finding.is_fresh() => line,
+        line => format!("{line}; looked at {} ago", finding.stale_by()),
+    }
+}
+
 fn waiting(waiters: &Waiters) -> String {
     let events = || waiters.event_names().join(",");
     match waiters.waiting() {
@@ -52,7 +60,7 @@ fn threads(process: &ProcessFacts) -> String {
 }
 
 fn times(finding: &Finding) -> Option<String> {
-    let activity = finding.evidence.activity?;
+    let activity = finding.activity()?;
     (finding.verdict != Some(Verdict::DeadFd)).then(|| {
         format!(
             "last ack {} ago, data in {} ago, out {} ago",

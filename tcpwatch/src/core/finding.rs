@@ -186,7 +186,9 @@ impl Listener {
 pub struct Evidence {
     /// Who waits for the socket.
     pub waiters: Option<Waiters>,
-    /// When the connection was last active.
+    /// When a scan last saw the socket, or found it unchanged.
+    pub seen: Timestamp,
+    /// When the connection was last active, as of then; [`Finding::activity`] is as of the finding.
     pub activity: Option<Activity>,
     /// Bytes the peer is ready to take.
     pub send_window: Option<u32>,
@@ -203,6 +205,17 @@ pub struct Evidence {
     /// and how many of those do not run at all: stopped, or frozen.
     pub halted: usize,
 }
+
+impl Evidence {
+    /// A scan that began then found nothing changed.
+    pub fn stands(&mut self, at: Timestamp) {
+        self.activity = self.activity.map(|activity| activity.as_of(self.seen, at));
+        self.seen = at;
+    }
+}
+
+/// Evidence that is no older than this is of the same moment.
+const FRESH: Nanos = Nanos(2_000_000_000);
 
 /// The conclusion about one socket at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,17 +251,30 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// As it stands at a later moment. When the connection was last active is known only of its last
-    /// look.
+    /// As it stands at a later moment.
     #[must_use]
     pub fn as_of(&self, now: Timestamp) -> Self {
-        const FRESH: Nanos = Nanos(2_000_000_000);
         let mut finding = self.clone();
         finding.linger = now.since(self.at - self.linger);
         finding.at_most = self.at_most.map(|most| now.since(self.at - most));
-        let activity = self.evidence.activity.filter(|_| now.since(self.at) <= FRESH);
-        finding.evidence.activity = activity.map(|activity| activity.as_of(self.at, now));
         finding.at = now;
         finding
+    }
+
+    /// When the connection was last active, as of the moment that the finding is about; 0 is also
+    /// what came after that. `None` where the last scan was too long before.
+    pub fn activity(&self) -> Option<Activity> {
+        let activity = self.evidence.activity.filter(|_| self.is_fresh())?;
+        Some(activity.as_of(self.evidence.seen, self.at))
+    }
+
+    /// How long before the moment that the finding is about the last scan saw the socket.
+    pub fn stale_by(&self) -> Nanos {
+        self.at.since(self.evidence.seen)
+    }
+
+    /// Whether the evidence is of the moment that the finding is about.
+    pub fn is_fresh(&self) -> bool {
+        self.stale_by() <= FRESH
     }
 }

@@ -15,7 +15,7 @@ use super::{
     lingering::{Context, Lingering, Shown},
     listeners::{Known, Listeners},
     pipeline::Rules,
-    socket::{How, Owner, Process, Role, Socket, SocketId},
+    socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
     verdict::{
@@ -96,15 +96,16 @@ impl LingerTable {
         self.doubted = at;
     }
 
-    /// How many are not due, but may have lingered for long enough: their age is not known well
-    /// enough.
-    pub fn undecided(&self, now: Timestamp) -> usize {
+    /// How many of those that are `wanted` are not due, but may have lingered for long enough: their age
+    /// is not known well enough.
+    pub fn undecided(&self, now: Timestamp, wanted: impl Fn(&Socket, &[Holder]) -> bool) -> usize {
         let old_enough = |begin: Timestamp| now.since(begin) >= self.threshold;
         let undecided = |entry: &Lingering| {
             entry.shown.is_none()
                 && !entry.due
                 && entry.at_least
                 && entry.not_before.is_some_and(old_enough)
+                && wanted(&entry.socket, &entry.holders)
         };
         self.sockets.values().filter(|entry| undecided(entry)).count()
     }
@@ -259,6 +260,7 @@ impl LingerTable {
             entry.holders.insert(holder);
         }
         entry.evidence.waiters = observation.waiters.or(entry.evidence.waiters);
+        entry.evidence.seen = observation.at;
         entry.evidence.activity = observation.activity;
         entry.evidence.send_window = observation.send_window;
         entry.evidence.details.clone_from(&observation.details);
@@ -352,6 +354,9 @@ impl LingerTable {
                 // After a gap in a recording only a scan of everything can tell.
                 Some(seen) if unchanged && seen < self.doubted => {}
                 Some(_) if unchanged && stamp <= started => {
+                    if let Some(entry) = self.sockets.get_mut(&id) {
+                        entry.evidence.stands(started);
+                    }
                     self.show(id, stamp, true, Some(context)).map(&mut show);
                 }
                 seen if stamp <= started && seen.is_none_or(|seen| seen < started) => {
@@ -422,6 +427,8 @@ impl LingerTable {
         // Where holders are hidden, none that was found says nothing.
         let confirmed = confirmed && !(self.hides_holders && entry.is_unheld());
         let verdict = confirmed.then(|| verdict(&entry.facts(context)));
+        let never_accepted = verdict == Some(Verdict::NeverAccepted);
+        let listening = listener.filter(|_| never_accepted).map(Known::describe);
         if entry.socket.role.is_none() && listener.is_some() {
             entry.socket.role = Some(Role::Server);
         }
@@ -447,10 +454,9 @@ impl LingerTable {
         }
         let same_owner = self.open_by_owner.entry(owner).or_default();
         *same_owner += 1;
-        let never_accepted = verdict == Some(Verdict::NeverAccepted);
         let status = if before.is_none() { Status::Open } else { Status::Still };
         Some(Finding {
-            listener: listener.filter(|_| never_accepted).map(Known::describe),
+            listener: listening,
             netns_name: context.and_then(|context| context.names.namespace(entry.socket.netns)),
             same_owner: *same_owner,
             ..entry.finding(at, status, verdict)
@@ -485,7 +491,6 @@ impl LingerTable {
         let mut socket = last.copied().unwrap_or(entry.socket);
         socket.owner = entry.socket.owner;
         let same_owner = leave(&mut self.open_by_owner, owner);
-        let evidence = entry.evidence_at(at);
         Some(Finding {
             at,
             status: Status::Ended,
@@ -498,7 +503,7 @@ impl LingerTable {
             socket,
             holders: entry.holders.into(),
             listener: None,
-            evidence,
+            evidence: entry.evidence,
             netns_name: None,
             ending: Some(ending),
             same_owner,

@@ -128,19 +128,10 @@ impl Lingering {
             socket: self.socket,
             holders: self.holders.to_vec(),
             listener: None,
-            evidence: self.evidence_at(at),
+            evidence: self.evidence.clone(),
             netns_name: None,
             ending: None,
             same_owner: 1,
-        }
-    }
-
-    /// The evidence, with ages that count from `at` and not from the moment of the scan.
-    pub(super) fn evidence_at(&self, at: Timestamp) -> Evidence {
-        let activity = self.evidence.activity.zip(self.seen);
-        Evidence {
-            activity: activity.map(|(activity, seen)| activity.as_of(seen, at)),
-            ..self.evidence.clone()
         }
     }
 

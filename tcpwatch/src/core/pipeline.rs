@@ -22,11 +22,12 @@ use super::{
     names::Names,
     record::{Census, Lost, Place, Record, Sink, Summary},
     settle::Settler,
-    socket::{How, Socket, SocketId},
+    socket::{Holder, How, Socket, SocketId},
     state::State,
     table::SocketTable,
     tape::Tape,
     time::{ClockMark, Nanos, Timestamp},
+    unseen::Unseen,
 };
 
 /// What to conclude and what to show.
@@ -298,6 +299,13 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
+    /// Notes what the scans of this run do not see.
+    pub fn cannot_see(&mut self, what: Unseen) {
+        if !self.totals.unseen.contains(&what) {
+            self.totals.unseen.push(what);
+        }
+    }
+
     /// There will be no pass for what was due by `until`: it is shown as not confirmed.
     pub fn give_up(&mut self, until: Timestamp) -> io::Result<()> {
         self.lingering.give_up(until).into_iter().try_for_each(|finding| self.show(finding))
@@ -307,7 +315,14 @@ impl<'a> Pipeline<'a> {
     pub fn finish(&mut self) -> io::Result<Summary> {
         self.totals.at = self.now;
         self.totals.findings_only = self.rules.findings_only;
-        self.totals.undecided = self.lingering.undecided(self.now) as u64;
+        let wanted = |socket: &Socket, holders: &[Holder]| {
+            let watches = |pid| self.rules.filter.pids.contains(&pid);
+            self.settler.is_watched(&self.rules.filter, socket)
+                || self.is_held_by_watched(holders)
+                || !socket.has_file
+                    && self.listeners.of(socket).is_some_and(|known| known.pids().any(watches))
+        };
+        self.totals.undecided = self.lingering.undecided(self.now, wanted) as u64;
         self.totals.duration = self.now.since(self.started.unwrap_or(self.now));
         self.totals.now = self.table.now();
         self.totals.evicted =
@@ -528,14 +543,14 @@ impl<'a> Pipeline<'a> {
 
     /// A finding is a watched process's if it owns or holds the socket, or listens for it.
     fn is_about_watched(&self, finding: &Finding) -> bool {
-        let filter = &self.rules.filter;
-        let watches = |pid: u32| filter.pids.contains(&pid);
-        self.settler.is_watched(filter, &finding.socket)
-            || finding.holders.iter().any(|holder| watches(holder.process.pid))
-            || finding
-                .listener
-                .iter()
-                .any(|listener| listener.holders.iter().any(|h| watches(h.process.pid)))
+        let listening = finding.listener.as_ref().map_or(&[][..], |listener| &listener.holders);
+        self.settler.is_watched(&self.rules.filter, &finding.socket)
+            || self.is_held_by_watched(&finding.holders)
+            || self.is_held_by_watched(listening)
+    }
+
+    fn is_held_by_watched(&self, holders: &[Holder]) -> bool {
+        holders.iter().any(|holder| self.rules.filter.pids.contains(&holder.process.pid))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{container::Container, time::Timestamp};
+use super::{advice::count, container::Container, time::Timestamp};
 
 /// One look at a process. What could not be read is `None`, never 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,10 +79,18 @@ impl ProcessFacts {
         }
     }
 
-    /// Whether a thread sleeps in `epoll_wait` (`fs/eventpoll.c`).
-    pub fn waits_in_epoll(&self) -> bool {
+    /// Whether a thread sleeps in `epoll_wait` (`fs/eventpoll.c`). `None` if no thread is known to, but
+    /// what some wait in is not known.
+    pub fn waits_in_epoll(&self) -> Option<bool> {
         let in_epoll = |wait: &String| wait.starts_with("ep_poll") || wait.contains("epoll_wait");
-        self.threads.iter().any(|threads| threads.wait.as_ref().is_some_and(in_epoll))
+        if self.threads.iter().any(|threads| threads.wait.as_ref().is_some_and(in_epoll)) {
+            return Some(true);
+        }
+        let hidden = |threads: &Threads| threads.wait.is_none() && threads.state == 'S';
+        let known = self.threads_unseen == 0
+            && !self.threads.is_empty()
+            && !self.threads.iter().any(hidden);
+        known.then_some(false)
     }
 
     /// `17 threads: 12 S in futex_do_wait, 5 R`; empty if none were seen.
@@ -106,7 +114,7 @@ impl ProcessFacts {
                 let named: u64 =
                     groups.iter().take(NAMED).fold(0, |all: u64, t| all.saturating_add(t.count));
                 if named < all {
-                    parts.push(format!("{} others", all - named));
+                    parts.push(count(all - named, "other"));
                 }
                 format!("{all} threads: {}", parts.join(", "))
             }

@@ -9,6 +9,7 @@ use super::{
     socket::Process,
     state::State,
     time::{ClockMark, Nanos, Timestamp},
+    unseen::Unseen,
 };
 
 /// One thing to show.
@@ -117,6 +118,8 @@ pub struct Summary {
     pub unclaimed: u64,
     /// Transitions that turned out to be other processes', where only some are watched.
     pub others: u64,
+    /// What the scans could not see.
+    pub unseen: Vec<Unseen>,
 }
 
 impl Summary {

@@ -55,7 +55,7 @@ pub enum Waiting {
     Several,
     /// A thread is blocked in a call on it.
     Blocked,
-    /// Somebody polls it.
+    /// Somebody polls it, for what is not known.
     Polled,
 }
 

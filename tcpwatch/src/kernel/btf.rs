@@ -4,7 +4,7 @@
 //! (Documentation/bpf/btf.rst): a 24-byte header, types one after another, then strings. Input
 //! is checked, never trusted: any bytes give an answer or an error.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use rustc_hash::FxHashMap;
 
@@ -43,6 +43,22 @@ pub enum BtfError {
         /// Why.
         source: std::io::Error,
     },
+    /// Nothing is mounted where the file is.
+    #[error(
+        "/sys is not mounted here, where the kernel describes its types ({path}); as root: mount -t sysfs sysfs /sys"
+    )]
+    NotMounted {
+        /// Which file.
+        path: String,
+    },
+    /// The kernel was built without.
+    #[error(
+        "there is no {path}: the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF"
+    )]
+    Missing {
+        /// Which file.
+        path: String,
+    },
     /// The contents are not BTF.
     #[error("{0} is not BTF: {1}")]
     Format(String, &'static str),
@@ -69,8 +85,16 @@ impl Btf {
     /// Reads a BTF file.
     pub fn read(path: &Path) -> Result<Self, BtfError> {
         let shown = comm::shown(path);
-        let data =
-            std::fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
+        let data = std::fs::read(path).map_err(|source| {
+            let path = shown.clone();
+            match source.kind() {
+                io::ErrorKind::NotFound if !Path::new("/sys/kernel").exists() => {
+                    BtfError::NotMounted { path }
+                }
+                io::ErrorKind::NotFound => BtfError::Missing { path },
+                _ => BtfError::Read { path, source },
+            }
+        })?;
         Self::parse(data).map_err(|why| BtfError::Format(shown, why))
     }
 

@@ -13,6 +13,7 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, FExit, Iter, ProgramError},
 };
+use rustc_hash::FxHashSet;
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
 use super::{
@@ -248,9 +249,7 @@ impl Later {
 fn load(plan: &Plan, look_only: bool) -> Result<(Ebpf, Btf, Layout)> {
     // Reading the kernel's types takes most of the time here, and the loader reads them, too.
     let loader = std::thread::spawn(EbpfLoader::new);
-    let btf = Btf::read(Path::new(VMLINUX)).context(
-        "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF",
-    )?;
+    let btf = Btf::read(Path::new(VMLINUX)).context("find out what this kernel's types are")?;
     require(&btf)?;
     let layout = Layout::find(&btf);
     if let Some(spec) = layout.missing().first() {
@@ -387,7 +386,7 @@ fn only_holders(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<Passes> {
         cookies: None,
         only: BTreeSet::new(),
         settings,
-        warned: false,
+        missed: FxHashSet::default(),
         stays: false,
         entered: 0,
         number: 0,

@@ -41,8 +41,8 @@ pub struct Passes {
     /// Network namespaces that these are wanted of; none are all.
     pub(super) only: BTreeSet<u32>,
     pub(super) settings: Array<MapData, u32>,
-    /// It was said that a namespace could not be entered.
-    pub(super) warned: bool,
+    /// Namespaces that could not be entered; with the first it was said so.
+    pub(super) missed: FxHashSet<u32>,
     /// Other network namespaces are left out; or how many were entered.
     pub(super) stays: bool,
     pub(super) entered: usize,
@@ -192,6 +192,11 @@ impl Passes {
         self.entered > 0
     }
 
+    /// Namespaces that could not be entered and have queues which their listeners do not show.
+    pub fn missed(&self) -> &FxHashSet<u32> {
+        &self.missed
+    }
+
     /// Whether sockets that nobody holds are found wherever they are.
     pub fn walks_storage(&self) -> bool {
         self.storage.is_some()
@@ -230,10 +235,14 @@ impl Passes {
                 }
                 // Whoever led there has just ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) if !std::mem::replace(&mut self.warned, true) => log::warn!(
-                    "cannot look into other network namespaces ({error}): long accept queues, orphans and TIME_WAIT there are not seen; it takes CAP_SYS_ADMIN"
-                ),
-                Err(_) => {}
+                Err(error) => {
+                    if self.missed.is_empty() {
+                        log::warn!(
+                            "cannot look into other network namespaces ({error}): long accept queues, orphans and TIME_WAIT there are not seen; it takes CAP_SYS_ADMIN"
+                        );
+                    }
+                    self.missed.insert(netns);
+                }
             }
         }
         Ok(())

@@ -58,6 +58,7 @@ pub fn require() -> Result<()> {
     if let Some(missing) = missing() {
         bail!(missing);
     }
+    processes::require_proc()?;
     if clock::is_shifted() {
         bail!(
             "this is a time namespace of its own: its clocks are not the kernel's; run tcpwatch in the host's"

@@ -15,7 +15,10 @@ use rustix::{
 };
 
 use super::{clock, sys};
-use crate::core::time::{ClockMark, Timestamp};
+use crate::core::{
+    time::{ClockMark, Timestamp},
+    unseen::Unseen,
+};
 
 /// Why a pid cannot be watched.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -38,9 +41,14 @@ pub enum PidError {
     HiddenThread(u32),
     /// Pids here are not the host's.
     #[error(
-        "--pid means pids of the host, and this is a pid namespace of its own; run tcpwatch in the host's (docker run --pid=host, hostPID: true)"
+        "process ids are those of the host, and this is a pid namespace of its own; run tcpwatch in the host's (docker run --pid=host, hostPID: true)"
     )]
     Namespace,
+    /// What processes there are cannot be read.
+    #[error(
+        "/proc is not mounted here: tcpwatch reads there what processes and namespaces there are; as root: mount -t proc proc /proc"
+    )]
+    NoProc,
     /// It has ended already and waits for its parent.
     #[error("process {0} has ended (it is a zombie)")]
     Zombie(u32),
@@ -54,22 +62,30 @@ pub fn sees_all_pids() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|file| file.ino() == PROC_PID_INIT_INO)
 }
 
+/// Fails where `/proc` does not have the pids that the kernel program reports.
+pub fn require_all_pids() -> Result<(), PidError> {
+    require_proc()?;
+    if sees_all_pids() { Ok(()) } else { Err(PidError::Namespace) }
+}
+
+/// Fails where `/proc` is not mounted.
+pub fn require_proc() -> Result<(), PidError> {
+    let mounted = fs::exists("/proc/self/ns").unwrap_or(false);
+    if mounted { Ok(()) } else { Err(PidError::NoProc) }
+}
+
 /// Says so where a pid namespace hides processes: the iterator over files walks only the reader's
 /// own (`kernel/bpf/task_iter.c`: `task_seq_get_next`).
 pub fn warn_if_blind() {
     if !sees_all_pids() {
-        log::warn!(
-            "this is a pid namespace of its own: sockets that only processes outside it hold are not seen; run tcpwatch in the host's (docker run --pid=host, hostPID: true)"
-        );
+        log::warn!("this is a pid namespace of its own; not seen are {}", Unseen::Processes);
     }
 }
 
 /// Checks that a pid names a live process of this pid namespace. A pidfd tells that also where
 /// `/proc` is mounted with `hidepid`.
 pub fn check(pid: u32) -> Result<(), PidError> {
-    if !sees_all_pids() {
-        return Err(PidError::Namespace);
-    }
+    require_all_pids()?;
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
         // The main thread may have ended while others live on; then this has not.

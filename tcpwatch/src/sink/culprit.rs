@@ -29,7 +29,7 @@ pub fn write_text(out: &mut dyn Write, culprit: &Culprit, width: usize) -> io::R
     indented(&ages(culprit))?;
     if let Some(example) = &culprit.example {
         indented(&advice::summary(example))?;
-        let evidence = evidence::line(example);
+        let evidence = evidence::dated_line(example);
         if !evidence.is_empty() {
             indented(&format!("seen: {evidence}"))?;
         }

@@ -20,7 +20,8 @@
 //!   change, only where that is certain; counters are those of the moment before the change, and
 //!   `null` for MPTCP, and as the kernel and `ss -i` have them: the peer's FIN counts as a byte received,
 //!   the SYN of who connected as one acknowledged. `owner.how` is `connect`, `listen`, `accept`, `fd` or `listener`; the last
-//!   means that the process holds the listener and a worker may have accepted the connection.
+//!   means that the process holds the listener and a worker may have accepted the connection, or that nobody
+//!   has (`never-accepted`): then it is the process that should, also if its beginning was not seen.
 //! - `finding`: the identity fields of a transition and `verdict` (one of the eight, `null` when
 //!   no pass could confirm it), `status` (`open`, `still`, `ended`), `state`, `linger_ns`,
 //!   `linger_at_least` and `linger_at_most_ns` (a bound, where TCP's own times give one), `unread`,
@@ -30,12 +31,13 @@
 //!   `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
 //!   `in-use`, `gone`; `by`),
 //!   `same_owner` (open findings of this owner), `netns_name`, `inode`, `evidence`, `process` and
-//!   `summary`, one sentence. `ts` is the deadline that passed, or the moment it ended;
+//!   `summary`, one sentence. `ts` is the deadline that passed (of `leaks` the last look), or the moment it ended;
 //!   what a pass does not find any more ended when that began, so `ts` may be before the line above.
 //!   - `evidence`: `waiters` (`waiting`: `nobody`, `epoll-level`, `epoll-edge`, `epoll-disarmed`,
 //!     `epoll-not-reading`, `epoll-several`, `blocked` or `polled`; `epoll`, `blocked` and `polled` count them;
 //!     `epoll_events` without `EPOLL`), `opener`, `server` (whose listener the connection came in
-//!     through, if every holder was started later), the times since the last ACK and data, `keepalive`,
+//!     through, if every holder was started later), the times since the last ACK and data (as of `ts`, 0 if
+//!     they came after it; `null` if the last scan was more than 2 s before it), `keepalive`,
 //!     `send_window` (what the peer takes), counters, `error` (an errno), and `tcp`: what `ss -i` and
 //!     `ss -o` show (`congestion`, `timer`, and numbers under their names, `null` where the kernel
 //!     has none).
@@ -58,6 +60,10 @@
 //!   the `unshown`, which are among the `transitions` but were not shown, as nobody read the output.
 //!   `unclaimed` transitions, with `--pid` or `run`, are not shown and are in no other count: nobody
 //!   could tell whether a watched process had the socket.
+//!   `unseen` lists what the scans could
+//!   not see, so that no finding is no proof: `other-pid-namespaces` (what only processes outside this pid
+//!   namespace hold) and `other-accept-queues` (long ones, in other network namespaces). `undecided` are
+//!   sockets that may have lingered for long enough: TCP's times do not tell.
 
 mod finding;
 
@@ -274,6 +280,7 @@ struct SummaryLine {
     uncertain: u64,
     evicted: u64,
     unclaimed: u64,
+    unseen: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -332,6 +339,7 @@ impl SummaryLine {
             uncertain: summary.uncertain,
             evicted: summary.evicted,
             unclaimed: summary.unclaimed,
+            unseen: summary.unseen.iter().map(|unseen| unseen.word()).collect(),
         }
     }
 }

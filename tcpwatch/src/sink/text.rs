@@ -3,11 +3,14 @@
 //! Columns are chosen once, for the width of the terminal; nothing is ever cut, so a long
 //! address moves its row rather than hiding its end.
 
+mod summary;
+
 use std::{
     fmt::Write as _,
     io::{self, Write},
 };
 
+pub use self::summary::write_summary;
 use super::{culprit, wall};
 use crate::core::{
     advice,
@@ -15,7 +18,7 @@ use crate::core::{
     evidence,
     finding::{Finding, Status},
     input::Transition,
-    record::{Lost, Place, Record, Sink, Summary},
+    record::{Lost, Place, Record, Sink},
     socket::{Protocol, Socket},
     state::State,
     time::{ClockMark, Nanos, Timestamp},
@@ -224,11 +227,13 @@ impl<W: Write> TextSink<W> {
             _ if count == 0 => {
                 "-- something is missing here, it is not known how much --".to_owned()
             }
-            Place::Output => format!(
-                "-- {count} transitions not shown here, as nobody read the output ({total} in all) --"
-            ),
+            Place::Output => {
+                let hidden = advice::count(count, "transition");
+                format!("-- {hidden} not shown here, as nobody read the output ({total} in all) --")
+            }
             Place::Ring | Place::Recording => {
-                format!("-- {count} transitions lost here ({total} in all) --")
+                let lost = advice::count(count, "transition");
+                format!("-- {lost} lost here ({total} in all) --")
             }
         };
         let line = self.paint("1;31", &line);
@@ -252,8 +257,8 @@ impl<W: Write> Sink for TextSink<W> {
                 if self.hidden > 0 {
                     writeln!(
                         self.out,
-                        "  {} lines about single findings were left out, as their owner has many; --wide or --json shows them",
-                        self.hidden
+                        "  left out: {} about single findings, as their owner has many; --wide or --json shows them",
+                        advice::count(self.hidden, "line")
                     )?;
                 }
                 Ok(())
@@ -312,59 +317,6 @@ fn wide(t: &Transition, pid: &str, comm: &str, arrow: &str, remote: &str) -> Str
             Protocol::Mptcp => "mptcp",
         },
     )
-}
-
-/// The summary, for any sink that has no place of its own for it.
-pub fn write_summary(out: &mut dyn Write, s: &Summary) -> io::Result<()> {
-    if !s.findings_only {
-        write!(out, "{} transitions of {} sockets, ", s.transitions, s.sockets)?;
-    }
-    writeln!(
-        out,
-        "{} ({} ended) in {}; {} lost",
-        advice::count(s.findings(), "finding"),
-        s.ended,
-        s.duration,
-        s.lost
-    )?;
-    let counts = |map: &std::collections::BTreeMap<State, u64>| {
-        map.iter().map(|(state, count)| format!("{state} {count}")).collect::<Vec<_>>().join("  ")
-    };
-    if !s.entered.is_empty() {
-        writeln!(out, "  entered: {}", counts(&s.entered))?;
-    }
-    if !s.now.is_empty() {
-        writeln!(out, "  now:     {}", counts(&s.now))?;
-    }
-    if !s.verdicts.is_empty() {
-        let verdicts: Vec<_> = s
-            .verdicts
-            .iter()
-            .map(|(verdict, count)| format!("{} {count}", verdict.word()))
-            .collect();
-        writeln!(out, "  verdicts: {}", verdicts.join("  "))?;
-    }
-    for (owner, count) in &s.owners {
-        let owner = owner.map_or_else(|| "nobody known".to_owned(), |process| process.to_string());
-        writeln!(out, "  {}: {owner}", advice::count(*count, "finding"))?;
-    }
-    if s.other_owners > 0 {
-        writeln!(out, "  {}: others", advice::count(s.other_owners, "finding"))?;
-    }
-    if s.unshown > 0 {
-        writeln!(out, "  {} transitions were not shown, as nobody read the output", s.unshown)?;
-    }
-    if s.unclaimed > 0 {
-        writeln!(
-            out,
-            "  {} not shown: nobody could tell whether a watched process had the socket",
-            advice::count(s.unclaimed, "transition")
-        )?;
-    }
-    if s.evicted > 0 {
-        writeln!(out, "  {} sockets were not tracked: the table was full", s.evicted)?;
-    }
-    Ok(())
 }
 
 fn owner(socket: &Socket) -> (String, String) {

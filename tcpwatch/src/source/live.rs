@@ -31,11 +31,12 @@ use crate::{
         state::State,
         tape::{Due, Tape},
         time::{ClockMark, Nanos, Timestamp},
+        unseen::Unseen,
     },
     kernel::{
         clock,
         load::{Kernel, Lost, Plan},
-        memory,
+        memory, processes,
     },
     output,
     stop::{self, Stop},
@@ -171,6 +172,9 @@ impl<'a> Watcher<'a> {
             watcher.pipeline.record_to(tape);
         }
         watcher.mark_clock(began)?;
+        if !processes::sees_all_pids() {
+            watcher.pipeline.cannot_see(Unseen::Processes);
+        }
         watcher.watched.begin();
         watcher.take_in(Scope::Everything, began.mono, clock::used(), first)?;
         watcher.watch_listening_processes()?;

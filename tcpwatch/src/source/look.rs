@@ -24,15 +24,16 @@ use crate::{
         record::{Record, Sink, Summary},
         state::State,
         time::{ClockMark, Nanos},
+        unseen::Unseen,
         verdict::is_dead,
     },
-    exit::{Exit, say},
+    exit::{self, say},
     kernel::{
         clock,
         facts::{self, Answer},
         load::{self, Plan},
         pass::Passes,
-        privilege, shed,
+        privilege, processes, shed,
     },
     output,
     sink::{culprit, json::JsonSink},
@@ -53,7 +54,6 @@ const RING: u32 = 4096;
 struct Text {
     culprits: Vec<Culprit>,
     top: usize,
-    undecided: u64,
     linger: Nanos,
 }
 
@@ -61,10 +61,7 @@ impl Sink for Text {
     fn record(&mut self, _: &ClockMark, record: &Record<'_>) -> io::Result<()> {
         match record {
             Record::Culprit(culprit) => self.culprits.push((*culprit).clone()),
-            Record::Summary(summary) => {
-                self.undecided = summary.undecided;
-                self.show()?;
-            }
+            Record::Summary(summary) => self.show(summary)?,
             _ => {}
         }
         Ok(())
@@ -72,43 +69,47 @@ impl Sink for Text {
 }
 
 impl Text {
-    fn show(&self) -> io::Result<()> {
+    fn show(&self, summary: &Summary) -> io::Result<()> {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let groups = self.culprits.len();
         let sockets: usize = self.culprits.iter().map(|culprit| culprit.count).sum();
         if groups == 0 {
-            if self.linger > Nanos::SECOND {
-                writeln!(out, "nothing has lingered for {}", self.linger)?;
-            } else {
-                writeln!(out, "nothing lingers")?;
+            let known = summary.unseen.is_empty() && summary.undecided == 0;
+            let linger = self.linger;
+            match (known, linger > Nanos::SECOND) {
+                (true, false) => writeln!(out, "nothing lingers")?,
+                (true, true) => writeln!(out, "nothing has lingered for {linger}")?,
+                (false, false) => writeln!(out, "nothing was seen to linger")?,
+                (false, true) => writeln!(out, "nothing was seen to linger for {linger}")?,
             }
-            self.write_undecided(&mut out)?;
+            write_unknown(&mut out, summary)?;
             return out.flush();
         }
         let linger = if sockets == 1 { "socket lingers" } else { "sockets linger" };
-        let group = if groups == 1 { "group" } else { "groups" };
-        writeln!(out, "{sockets} {linger}, in {groups} {group}")?;
+        writeln!(out, "{sockets} {linger}, in {}", count(groups as u64, "group"))?;
         for culprit in self.culprits.iter().take(self.top) {
             writeln!(out)?;
             culprit::write_text(&mut out, culprit, output::stdout_width())?;
         }
         if groups > self.top {
-            writeln!(out, "\n{} more groups; --top {groups} shows all", groups - self.top)?;
+            let hidden = count((groups - self.top) as u64, "more group");
+            writeln!(out, "\n{hidden}; --top {groups} shows all")?;
         }
-        self.write_undecided(&mut out)?;
+        write_unknown(&mut out, summary)?;
         out.flush()
     }
+}
 
-    fn write_undecided(&self, out: &mut impl io::Write) -> io::Result<()> {
-        if self.undecided > 0 {
-            writeln!(
-                out,
-                "{} may have lingered that long, too: TCP's times do not tell (answered keepalives hide it); --linger 0s shows them",
-                count(self.undecided, "socket")
-            )?;
-        }
-        Ok(())
+/// Says what was not seen, and what it is not known of for how long it has lingered.
+fn write_unknown(out: &mut impl io::Write, summary: &Summary) -> io::Result<()> {
+    if summary.undecided > 0 {
+        writeln!(
+            out,
+            "{} may have lingered that long: TCP's times do not tell (answered keepalives hide it); --linger 0s shows them",
+            count(summary.undecided, "socket")
+        )?;
     }
+    summary.unseen.iter().try_for_each(|unseen| writeln!(out, "not seen: {unseen}"))
 }
 
 /// Writes findings as they come, those that end while it watches too.
@@ -118,6 +119,11 @@ impl Sink for Json {
     fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> io::Result<()> {
         match record {
             Record::Finding(Finding { status: Status::Still, .. }) => Ok(()),
+            // It became due at the first scan, and what is said of it is of the last.
+            Record::Finding(finding) if finding.status == Status::Open => {
+                let seen = finding.as_of(finding.evidence.seen.max(finding.at));
+                self.0.record(clock, &Record::Finding(&seen))
+            }
             _ => self.0.record(clock, record),
         }
     }
@@ -159,16 +165,10 @@ pub fn command(args: &LeaksArgs) -> Outcome {
         let out = JsonSink::new(io::BufWriter::new(io::stdout()));
         Box::new(Json(out))
     } else {
-        Box::new(Text {
-            culprits: Vec::new(),
-            top: args.top,
-            undecided: 0,
-            linger: args.linger.into(),
-        })
+        Box::new(Text { culprits: Vec::new(), top: args.top, linger: args.linger.into() })
     };
     let summary = look(&plan, rules, args.watch, sink.as_mut())?;
-    let leaks = args.fail_on_leak && summary.findings() > summary.ended;
-    Ok(if leaks { Exit::Findings } else { Exit::Ok })
+    exit::judge(args.fail_on_leak, summary.findings().saturating_sub(summary.ended), &summary)
 }
 
 fn look(
@@ -213,6 +213,13 @@ fn look(
             look.pass(Scope::Lingering)?;
             look.conclude()?;
         }
+    }
+    if !processes::sees_all_pids() {
+        look.pipeline.cannot_see(Unseen::Processes);
+    }
+    let asked = |netns: &u32| look.filter.netns.is_empty() || look.filter.netns.contains(netns);
+    if look.passes.missed().iter().any(asked) {
+        look.pipeline.cannot_see(Unseen::Queues);
     }
     let summary = look.pipeline.finish()?;
     // The process ends here, and its memory with it; to free that piece by piece takes time.

@@ -130,7 +130,8 @@ pub(crate) fn finish_beside(recorder: Option<Recorder>) {
 
 fn tell_missing(progress: &Progress) {
     if progress.missing > 0 {
-        say(&format!("tcpwatch: {} transitions could not be recorded", progress.missing));
+        let missing = count(progress.missing, "transition");
+        say(&format!("tcpwatch: {missing} could not be recorded"));
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{
     attached::Attached,
@@ -33,9 +33,7 @@ const BY_SIGNAL: i32 = 128;
 
 /// `tcpwatch run`.
 pub fn command(args: &RunArgs) -> Outcome {
-    if !processes::sees_all_pids() {
-        bail!(processes::PidError::Namespace);
-    }
+    processes::require_all_pids()?;
     let live = live(args)?;
     let (program, arguments) = args.command.split_first().context("no command")?;
     // Before any thread starts, so that all of them leave the signals to the forwarder.

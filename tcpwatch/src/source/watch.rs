@@ -16,7 +16,7 @@ use crate::{
     cli::LiveArgs,
     config,
     core::{comm::shown, tape::Tape},
-    exit::Exit,
+    exit,
     notify::Notifiers,
     output::{self, Destination},
     sink::{fan::Fan, text},
@@ -56,8 +56,7 @@ pub fn command(args: &LiveArgs) -> Outcome {
     if args.output.csv {
         let _ = text::write_summary(&mut io::stderr().lock(), &summary);
     }
-    let leaks = args.fail_on_leak && summary.leaks() > 0;
-    Ok(if leaks { Exit::Findings } else { Exit::Ok })
+    exit::judge(args.fail_on_leak, summary.leaks(), &summary)
 }
 
 /// Says that everything is attached.

@@ -2,41 +2,22 @@
 //!
 //! Pure: a key and what is shown go in, and what is to be done beyond the screen comes out.
 
+mod action;
 mod cursor;
 mod prompt;
 
 use std::path::PathBuf;
 
 pub use self::{
+    action::{Action, Edge, Key},
     cursor::Cursor,
     prompt::{Asked, Prompt},
 };
 use super::{
-    model::Sort,
+    model::{Sort, Which},
     snapshot::{Page, Place, Query, Snapshot},
 };
 use crate::core::{culprits::Key as Culprit, socket::SocketId};
-
-/// A key, whatever the terminal calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "they are what is printed on them")]
-pub enum Key {
-    Char(char),
-    Ctrl(char),
-    Enter,
-    Escape,
-    Backspace,
-    Up,
-    Down,
-    Left,
-    Right,
-    ShiftLeft,
-    ShiftRight,
-    PageUp,
-    PageDown,
-    Home,
-    End,
-}
 
 /// What is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,40 +37,12 @@ pub enum Overlay {
     Messages,
 }
 
-/// What is to be done beyond the screen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// End.
-    Quit,
-    /// Draw everything anew.
-    Redraw,
-    /// Keep the model as it is now, or let it go on.
-    Freeze(bool),
-    /// Write the findings of this place to this file.
-    Save(PathBuf),
-    /// Go on, or wait.
-    PlayOrWait,
-    /// Twice as fast, or half.
-    Faster(bool),
-    /// So many seconds forward or back.
-    Skip(i64),
-    /// To the beginning or the end of the recording.
-    Jump(Edge),
-}
-
-/// An end of a recording.
+/// Which findings are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Edge {
-    /// Its first moment.
-    Start,
-    /// Its last.
-    End,
+enum Listed {
+    Open,
+    Ended,
 }
-
-/// Seconds that left and right skip,
-const SKIP: i64 = 10;
-/// and with shift, or a page.
-const SKIP_FAR: i64 = 60;
 
 /// The state of the screen.
 #[derive(Clone, Debug)]
@@ -100,6 +53,8 @@ pub struct App {
     pub sort: Sort,
     /// Sockets: the youngest first.
     pub youngest: bool,
+    /// What has ended: what ended first comes first.
+    pub earliest: bool,
     /// The display stands still.
     pub frozen: bool,
     /// Over the screen.
@@ -109,13 +64,18 @@ pub struct App {
     /// The row that is selected.
     pub culprits: Cursor<Culprit>,
     /// The same among the sockets of a culprit.
-    pub sockets: Cursor<SocketId>,
+    pub sockets: Cursor<Which>,
+    /// The same among what has ended.
+    pub ended: Cursor<Which>,
     /// Lines of a story, or of what is over the screen, that are scrolled away.
     pub scrolled: usize,
-    /// Filters of the two lists.
-    filters: [String; 2],
-    /// The culprit and the socket that were gone into.
+    /// Filters of the three lists.
+    filters: [String; 3],
+    /// The culprit that was gone into, which findings are listed, and the one that was gone into.
     culprit: Option<Culprit>,
+    listed: Listed,
+    story: Option<Which>,
+    /// The socket that is selected, or of the selected culprit the oldest, as drawn last.
     socket: Option<SocketId>,
     /// Rows of a page, as drawn last.
     page: usize,
@@ -128,14 +88,18 @@ impl App {
             subject,
             sort: Sort::default(),
             youngest: false,
+            earliest: false,
             frozen: false,
             overlay: None,
             prompt: None,
             culprits: Cursor::default(),
             sockets: Cursor::default(),
+            ended: Cursor::default(),
             scrolled: 0,
             filters: Default::default(),
             culprit: None,
+            listed: Listed::Open,
+            story: None,
             socket: None,
             page: 1,
         }
@@ -143,20 +107,24 @@ impl App {
 
     /// Where it is.
     pub fn place(&self) -> Place {
-        match (self.culprit, self.socket) {
-            (_, Some(id)) => Place::Story(id),
-            (Some(key), None) => Place::Sockets(key),
+        match (self.story, self.culprit) {
+            (Some(which), _) => Place::Story(which),
+            (None, _) if self.listed == Listed::Ended => Place::Ended,
+            (None, Some(key)) => Place::Sockets(key),
             (None, None) => Place::Culprits,
         }
     }
 
     /// What is to be shown.
     pub fn query(&self) -> Query {
+        let place = self.place();
         Query {
-            place: self.place(),
+            place,
             filter: self.filter().to_lowercase(),
-            youngest: self.youngest,
+            reversed: if place == Place::Ended { self.earliest } else { self.youngest },
             selected: self.culprits.key(),
+            socket: self.socket,
+            held: matches!(place, Place::Sockets(_)) && self.sockets.key().is_some(),
         }
     }
 
@@ -165,6 +133,7 @@ impl App {
         match self.place() {
             Place::Culprits => &self.filters[0],
             Place::Sockets(_) => &self.filters[1],
+            Place::Ended => &self.filters[2],
             Place::Story(_) => "",
         }
     }
@@ -172,15 +141,26 @@ impl App {
     /// Takes in what is about to be drawn: of so many rows or lines, so many can be seen.
     pub fn settle(&mut self, snapshot: &Snapshot, visible: usize, lines: usize) {
         self.page = visible.max(1);
-        match &snapshot.page {
+        if let Some(key) = snapshot.culprit {
+            self.culprits.follow(key);
+            self.culprit = self.culprit.map(|_| key);
+        }
+        let selected = match &snapshot.page {
             Page::Culprits(list) => {
                 self.culprits.settle(list.rows.iter().map(|row| row.key), self.page);
+                list.rows.get(self.culprits.index()).and_then(|row| row.socket)
             }
             Page::Sockets(_, list) => {
-                self.sockets.settle(list.rows.iter().map(|row| row.id), self.page);
+                self.sockets.settle(list.rows.iter().map(|row| row.which), self.page);
+                list.rows.get(self.sockets.index()).map(|row| row.which.id)
             }
-            Page::Story(_) => {}
-        }
+            Page::Ended(list) => {
+                self.ended.settle(list.rows.iter().map(|row| row.which), self.page);
+                None
+            }
+            Page::Story(_) => None,
+        };
+        self.socket = selected.or(self.socket);
         self.scrolled = self.scrolled.min(lines.saturating_sub(visible));
     }
 
@@ -202,6 +182,11 @@ impl App {
             Key::Char('?' | 'h') => self.show(Overlay::Help),
             Key::Char('m') => self.show(Overlay::Messages),
             Key::Char('s') => self.sort(),
+            Key::Char('e') if self.story.is_none() => {
+                self.listed =
+                    if self.listed == Listed::Open { Listed::Ended } else { Listed::Open };
+                None
+            }
             Key::Char('w') => self.ask(Asked::File, file_name(snapshot)),
             Key::Char('/') if !matches!(self.place(), Place::Story(_)) => {
                 let filter = self.filter().to_owned();
@@ -209,7 +194,9 @@ impl App {
             }
             Key::Enter => self.enter(snapshot),
             Key::Escape | Key::Backspace => self.back(),
-            _ if self.subject == Subject::Recording && moves_time(key).is_some() => moves_time(key),
+            _ if self.subject == Subject::Recording && action::moves_time(key).is_some() => {
+                action::moves_time(key)
+            }
             _ => self.moved(key, snapshot),
         }
     }
@@ -237,6 +224,10 @@ impl App {
             Place::Sockets(_) => {
                 self.youngest = !self.youngest;
                 self.sockets = Cursor::default();
+            }
+            Place::Ended => {
+                self.earliest = !self.earliest;
+                self.ended = Cursor::default();
             }
             Place::Story(_) => {}
         }
@@ -284,6 +275,10 @@ impl App {
                 self.filters[1] = filter;
                 self.sockets = Cursor::default();
             }
+            Place::Ended => {
+                self.filters[2] = filter;
+                self.ended = Cursor::default();
+            }
             Place::Story(_) => {}
         }
     }
@@ -312,8 +307,14 @@ impl App {
             }
             Page::Sockets(_, list) => {
                 let row = list.rows.get(self.sockets.index())?;
-                self.sockets.hold(row.id);
-                self.socket = Some(row.id);
+                self.sockets.hold(row.which);
+                self.story = Some(row.which);
+                self.scrolled = 0;
+            }
+            Page::Ended(list) => {
+                let row = list.rows.get(self.ended.index())?;
+                self.ended.hold(row.which);
+                self.story = Some(row.which);
                 self.scrolled = 0;
             }
             Page::Story(_) => {}
@@ -325,8 +326,11 @@ impl App {
     fn back(&mut self) -> Option<Action> {
         if !self.filter().is_empty() {
             self.set_filter(String::new());
-        } else if self.socket.take().is_none() {
-            self.culprit = None;
+        } else if self.story.take().is_none() {
+            match self.listed {
+                Listed::Open => self.culprit = None,
+                Listed::Ended => self.listed = Listed::Open,
+            }
         }
         self.scrolled = 0;
         None
@@ -339,8 +343,12 @@ impl App {
                 self.culprits.step(key, self.page, &keys);
             }
             Page::Sockets(_, list) => {
-                let keys: Vec<_> = list.rows.iter().map(|row| row.id).collect();
+                let keys: Vec<_> = list.rows.iter().map(|row| row.which).collect();
                 self.sockets.step(key, self.page, &keys);
+            }
+            Page::Ended(list) => {
+                let keys: Vec<_> = list.rows.iter().map(|row| row.which).collect();
+                self.ended.step(key, self.page, &keys);
             }
             Page::Story(_) => self.scroll(key),
         }
@@ -350,21 +358,6 @@ impl App {
     fn scroll(&mut self, key: Key) {
         // What is too far is put right when it is drawn.
         self.scrolled = cursor::target(key, self.scrolled, self.page, usize::MAX);
-    }
-}
-
-/// What a key does to the time of a recording.
-fn moves_time(key: Key) -> Option<Action> {
-    match key {
-        Key::Left => Some(Action::Skip(-SKIP)),
-        Key::Right => Some(Action::Skip(SKIP)),
-        Key::ShiftLeft | Key::PageUp => Some(Action::Skip(-SKIP_FAR)),
-        Key::ShiftRight | Key::PageDown => Some(Action::Skip(SKIP_FAR)),
-        Key::Home => Some(Action::Jump(Edge::Start)),
-        Key::End => Some(Action::Jump(Edge::End)),
-        Key::Char('+' | '=') => Some(Action::Faster(true)),
-        Key::Char('-') => Some(Action::Faster(false)),
-        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::view::Look;
-use crate::core::time::Nanos;
+use crate::core::{time::Nanos, unseen::Unseen};
 
 /// Everything around a snapshot.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Around<'a> {
     pub host: &'a str,
     /// What the filters of the command line leave; empty if that is everything.
     pub scope: &'a str,
+    /// What scans do not see.
+    pub unseen: Option<Unseen>,
     /// What lingers for this long is a finding.
     pub linger: Nanos,
     /// What watching costs, where that is known.

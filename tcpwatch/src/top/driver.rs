@@ -34,6 +34,7 @@ use crate::{
         comm::shown,
         record::{Census, Record, Sink},
         time::{ClockMark, Nanos, Timestamp},
+        unseen::Unseen,
     },
     kernel::clock,
     report::words::grouped,
@@ -102,6 +103,8 @@ pub struct About {
     pub host: String,
     /// What filters leave.
     pub scope: String,
+    /// What scans do not see.
+    pub unseen: Option<Unseen>,
     /// What lingers for this long is a finding.
     pub linger: Nanos,
     /// Colours or none.
@@ -235,8 +238,11 @@ impl Driver {
                     self.with_model(|model| (model.listed(&query), *model.clock(), model.now()));
                 let (text, bad) = match save::write(path, &findings, &clock, now) {
                     Ok(path) => {
-                        let count = grouped(findings.len() as u64);
-                        (format!("{count} findings are in {}", shown(&path)), false)
+                        let written = match findings.len() {
+                            1 => "1 finding is".to_owned(),
+                            count => format!("{} findings are", grouped(count as u64)),
+                        };
+                        (format!("{written} in {}", shown(&path)), false)
                     }
                     Err(error) => (format!("nothing was written: {error:#}"), true),
                 };
@@ -289,6 +295,7 @@ impl Driver {
             zone: self.zone.clone(),
             host: &self.about.host,
             scope: &self.about.scope,
+            unseen: self.about.unseen,
             linger: self.about.linger,
             costs: self.costs,
             tape: self.stage.tape(),

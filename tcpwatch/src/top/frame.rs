@@ -75,6 +75,7 @@ pub(super) fn write(
         zone: TimeZone::system(),
         host: &about.host,
         scope: &about.scope,
+        unseen: about.unseen,
         linger: about.linger,
         costs: Costs::default(),
         tape: None,

@@ -20,9 +20,10 @@ use crate::{
         record::{Record, Sink as _, Summary},
         tape,
         time::{Nanos, Timestamp},
+        unseen::Unseen,
     },
-    exit::Exit,
-    kernel::{clock, load::Plan},
+    exit,
+    kernel::{clock, load::Plan, processes},
     output,
     sink::text::{Style, TextSink},
     source::{
@@ -54,6 +55,7 @@ pub(super) fn command(args: &TopArgs) -> Outcome {
     let about = About {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         scope: scope::words(&live.rules.filter),
+        unseen: (!processes::sees_all_pids()).then_some(Unseen::Processes),
         linger: live.rules.linger,
         colour: output::colour(true),
     };
@@ -79,8 +81,7 @@ pub(super) fn command(args: &TopArgs) -> Outcome {
     let summary = ran?;
     closed?;
     tell(&shared, &summary)?;
-    let leaks = args.fail_on_leak && summary.leaks() > 0;
-    Ok(if leaks { Exit::Findings } else { Exit::Ok })
+    exit::judge(args.fail_on_leak, summary.leaks(), &summary)
 }
 
 fn live(args: &TopArgs) -> Result<Live> {

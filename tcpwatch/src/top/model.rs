@@ -23,6 +23,7 @@ pub use self::{
     path::{Path, Paths, Step},
     seconds::Seconds,
 };
+use super::snapshot::MOST_ROWS;
 use crate::core::{
     culprits::{Culprit, Key},
     finding::{Finding, Status},
@@ -31,8 +32,8 @@ use crate::core::{
     time::{ClockMark, Nanos, Timestamp},
 };
 
-/// Findings that have ended and can still be looked at.
-const MOST_ENDED: usize = 256;
+/// Findings that have ended and are kept, as many as a list shows.
+const MOST_ENDED: usize = MOST_ROWS;
 /// A socket that lingers for this long beyond the threshold should be a finding.
 const LATE: Nanos = Nanos(120_000_000_000);
 
@@ -44,6 +45,22 @@ pub struct Open {
     /// Which states it went through.
     pub path: Path,
     group: u32,
+}
+
+/// A finding about a socket: the one that is open, else the last that ended; or the one that ended
+/// at a moment, as a socket may be a finding more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Which {
+    /// The socket.
+    pub id: SocketId,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+impl From<SocketId> for Which {
+    fn from(id: SocketId) -> Self {
+        Self { id, ended: None }
+    }
 }
 
 /// Everything that may be shown.
@@ -105,10 +122,31 @@ impl Model {
     }
 
     /// One of them, or one that ended of late.
-    pub fn finding(&self, id: SocketId) -> Option<&Open> {
-        self.open
-            .get(&id)
-            .or_else(|| self.over.iter().rev().find(|open| open.finding.socket.id == Some(id)))
+    pub fn finding(&self, which: Which) -> Option<&Open> {
+        let asked = |open: &&Open| {
+            open.finding.socket.id == Some(which.id)
+                && which.ended.is_none_or(|ended| open.finding.at == ended)
+        };
+        let open = self.open.get(&which.id).filter(|_| which.ended.is_none());
+        open.or_else(|| self.over.iter().rev().find(asked))
+    }
+
+    /// Those that ended of late, the first first.
+    pub fn over(&self) -> impl DoubleEndedIterator<Item = &Open> {
+        self.over.iter()
+    }
+
+    /// The group of a culprit. Where it has none any more, or somebody has selected one of its sockets,
+    /// the group that this socket is in now: its verdict may have changed.
+    pub fn group(&self, key: &Key, selected: Option<SocketId>, held: bool) -> Option<&Group> {
+        let group = self.groups.get(key);
+        let now = selected.and_then(|id| self.group_of(self.open.get(&id)?));
+        if held { now.or(group) } else { group.or(now) }
+    }
+
+    /// The group of an open finding.
+    pub fn group_of(&self, open: &Open) -> Option<&Group> {
+        self.groups.at(open.group)
     }
 
     /// The open findings of a group, the oldest first.

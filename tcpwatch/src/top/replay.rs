@@ -54,6 +54,7 @@ pub(super) fn command(args: &TopArgs) -> Outcome {
     let about = About {
         host: recording.meta.host.clone(),
         scope: scope::words(&rules.filter),
+        unseen: None,
         linger: rules.linger,
         colour: output::colour(true),
     };

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use super::model::{Group, Model, Open, Path, Seconds};
+use super::model::{Group, Model, Open, Path, Seconds, Which};
 use crate::core::{
     advice,
     culprits::Key,
     evidence,
-    finding::Finding,
+    finding::{Finding, Verdict},
     growth::Growth,
     process::ProcessFacts,
     socket::SocketId,
@@ -28,8 +28,10 @@ pub enum Place {
     Culprits,
     /// The sockets of one.
     Sockets(Key),
+    /// Findings that have ended.
+    Ended,
     /// One socket.
-    Story(SocketId),
+    Story(Which),
 }
 
 /// What to take a snapshot of.
@@ -39,10 +41,14 @@ pub struct Query {
     pub place: Place,
     /// Only what has this in it, in small letters.
     pub filter: String,
-    /// Sockets: the youngest first.
-    pub youngest: bool,
+    /// Sockets: the youngest first; of what has ended what ended first.
+    pub reversed: bool,
     /// Culprits: the one to say more of; `None` is the first.
     pub selected: Option<Key>,
+    /// The socket that is selected, or the oldest of the selected culprit.
+    pub socket: Option<SocketId>,
+    /// Somebody has selected that socket, and it is not only the first.
+    pub held: bool,
 }
 
 /// A moment of the model.
@@ -52,6 +58,8 @@ pub struct Snapshot {
     pub header: Header,
     /// What the screen shows.
     pub page: Page,
+    /// The culprit that was asked for, by what its findings share now.
+    pub culprit: Option<Key>,
 }
 
 /// What is always shown.
@@ -87,7 +95,9 @@ pub enum Page {
     /// Culprits.
     Culprits(List<CulpritRow>),
     /// The sockets of one.
-    Sockets(Option<CulpritRow>, List<SocketRow>),
+    Sockets(Option<Box<CulpritRow>>, List<SocketRow>),
+    /// Findings that have ended, the latest first.
+    Ended(List<SocketRow>),
     /// One socket; `None` if nothing is known of it any more.
     Story(Option<Box<Story>>),
 }
@@ -120,6 +130,8 @@ pub struct CulpritRow {
     pub limit: Option<Nanos>,
     /// What its process says of itself.
     pub process: Option<Arc<ProcessFacts>>,
+    /// Its oldest socket.
+    pub socket: Option<SocketId>,
     /// Of the one that is selected: what to know of its oldest.
     pub why: Option<Why>,
 }
@@ -135,12 +147,12 @@ pub struct Why {
     pub todo: &'static str,
 }
 
-/// A socket of a culprit.
+/// A socket of a culprit, or one that has ended.
 #[derive(Clone, Debug)]
 pub struct SocketRow {
-    /// Its id.
-    pub id: SocketId,
-    /// For how long it lingers.
+    /// Which.
+    pub which: Which,
+    /// For how long it lingers, or lingered.
     pub age: Nanos,
     /// Everything else.
     pub finding: Arc<Finding>,
@@ -155,24 +167,35 @@ pub struct Story {
     pub looked: Timestamp,
     /// Which states it went through.
     pub path: Path,
+    /// How many findings its culprit has, this one included; 0 if it has ended.
+    pub same: usize,
 }
 
 impl Model {
     /// What to show now.
     pub fn snapshot(&self, query: &Query) -> Snapshot {
+        let asked = match query.place {
+            Place::Culprits => query.selected,
+            Place::Sockets(key) => Some(key),
+            Place::Ended | Place::Story(_) => None,
+        };
+        let group = asked.and_then(|key| self.group(&key, query.socket, query.held));
         let page = match query.place {
-            Place::Culprits => Page::Culprits(self.culprits(query)),
-            Place::Sockets(key) => {
-                let group = self.groups.get(&key);
+            Place::Culprits => Page::Culprits(self.culprits(query, group.map(|group| group.key))),
+            Place::Sockets(_) => {
                 let sockets = group.map(|group| self.sockets(group, query));
                 let none = || List { rows: Vec::new(), matching: 0, total: 0 };
-                Page::Sockets(group.map(|group| self.row(group)), sockets.unwrap_or_else(none))
+                Page::Sockets(
+                    group.map(|group| Box::new(self.row(group))),
+                    sockets.unwrap_or_else(none),
+                )
             }
-            Place::Story(id) => {
-                Page::Story(self.finding(id).map(|open| Box::new(self.story(open))))
+            Place::Ended => Page::Ended(self.ended(query)),
+            Place::Story(which) => {
+                Page::Story(self.finding(which).map(|open| Box::new(self.story(open))))
             }
         };
-        Snapshot { header: self.header(), page }
+        Snapshot { header: self.header(), page, culprit: group.map(|group| group.key).or(asked) }
     }
 
     fn header(&self) -> Header {
@@ -201,11 +224,16 @@ impl Model {
                 groups.flat_map(|group| self.members(group)).map(finding).collect()
             }
             Place::Sockets(key) => {
-                let members = self.groups.get(&key).map(|group| self.members(group));
+                let group = self.group(&key, query.socket, query.held);
+                let members = group.map(|group| self.members(group));
                 let matching = |open: &&Open| text_of(&open.finding).contains(&query.filter);
                 members.into_iter().flatten().filter(matching).map(finding).collect()
             }
-            Place::Story(id) => self.finding(id).map(finding).into_iter().collect(),
+            Place::Ended => {
+                let matching = |open: &&Open| ended_text(&open.finding).contains(&query.filter);
+                self.over().rev().filter(matching).map(finding).collect()
+            }
+            Place::Story(which) => self.finding(which).map(finding).into_iter().collect(),
         }
     }
 
@@ -213,11 +241,11 @@ impl Model {
         group.text.contains(filter) || filter.contains(['.', ':']) && self.has_peer(group, filter)
     }
 
-    fn culprits(&self, query: &Query) -> List<CulpritRow> {
+    fn culprits(&self, query: &Query, selected: Option<Key>) -> List<CulpritRow> {
         let matches = |group: &&Group| self.matches(group, &query.filter);
         let (mut rows, matching) =
             first(self.groups.iter(), matches, &query.filter, |group| self.row(group));
-        let selected = rows.iter().position(|row| Some(row.key) == query.selected).unwrap_or(0);
+        let selected = rows.iter().position(|row| Some(row.key) == selected).unwrap_or(0);
         if let Some(row) = rows.get_mut(selected) {
             row.why = self.why(&row.key);
         }
@@ -245,6 +273,7 @@ impl Model {
             growth: group.growth,
             limit: group.limit,
             process: group.process.clone(),
+            socket: group.sockets.first().map(|&(_, id)| id),
             why: None,
         }
     }
@@ -254,7 +283,7 @@ impl Model {
         let finding = oldest.finding.as_of(self.now());
         Some(Why {
             summary: advice::summary(&finding),
-            evidence: evidence::line(&finding),
+            evidence: evidence::dated_line(&finding),
             todo: advice::remedy_in_short(finding.verdict),
         })
     }
@@ -262,14 +291,31 @@ impl Model {
     fn sockets(&self, group: &Group, query: &Query) -> List<SocketRow> {
         let members = self.members(group);
         let members: Box<dyn Iterator<Item = &Open>> =
-            if query.youngest { Box::new(members.rev()) } else { Box::new(members) };
+            if query.reversed { Box::new(members.rev()) } else { Box::new(members) };
         let matches = |open: &&Open| text_of(&open.finding).contains(&query.filter);
         let (rows, matching) = first(members, matches, &query.filter, |open| SocketRow {
-            id: open.finding.socket.id.unwrap_or(SocketId(0)),
+            which: open.finding.socket.id.unwrap_or(SocketId(0)).into(),
             age: self.now().since(open.finding.at - open.finding.linger),
             finding: Arc::clone(&open.finding),
         });
         let total = group.sockets.len();
+        List { rows, matching: matching.unwrap_or(total), total }
+    }
+
+    fn ended(&self, query: &Query) -> List<SocketRow> {
+        let all = self.over();
+        let all: Box<dyn Iterator<Item = &Open>> =
+            if query.reversed { Box::new(all) } else { Box::new(all.rev()) };
+        let matches = |open: &&Open| ended_text(&open.finding).contains(&query.filter);
+        let (rows, matching) = first(all, matches, &query.filter, |open| SocketRow {
+            which: Which {
+                id: open.finding.socket.id.unwrap_or(SocketId(0)),
+                ended: Some(open.finding.at),
+            },
+            age: open.finding.linger,
+            finding: Arc::clone(&open.finding),
+        });
+        let total = self.over().count();
         List { rows, matching: matching.unwrap_or(total), total }
     }
 
@@ -278,8 +324,9 @@ impl Model {
         let over = finding.ending.is_some();
         Story {
             finding: if over { (**finding).clone() } else { finding.as_of(self.now()) },
-            looked: finding.at,
+            looked: finding.evidence.seen,
             path: open.path,
+            same: if over { 0 } else { self.group_of(open).map_or(0, |group| group.sockets.len()) },
         }
     }
 }
@@ -303,6 +350,14 @@ fn first<T, R>(
         }
     }
     (rows, Some(matching))
+}
+
+/// What a filter looks at where findings have ended, in small letters.
+fn ended_text(finding: &Finding) -> String {
+    let owner = finding.socket.owner.map(|owner| owner.process.to_string()).unwrap_or_default();
+    let verdict = finding.verdict.map_or("unconfirmed", Verdict::word);
+    let how = finding.ending.map_or("", |ending| ending.cause.word());
+    format!("{} {} {verdict} {how}", text_of(finding), owner.to_lowercase())
 }
 
 /// What a filter looks at, in small letters.

@@ -5,6 +5,7 @@
 
 mod bar;
 mod culprits;
+mod ended;
 mod footer;
 mod header;
 mod help;
@@ -92,7 +93,9 @@ pub fn extent(area: Rect, snapshot: &Snapshot, app: &App, around: &Around<'_>) -
             (usize::from(over_area(area, &lines).height.saturating_sub(2)), lines.len())
         }
         (None, Page::Culprits(list)) => (room.saturating_sub(1), list.rows.len()),
-        (None, Page::Sockets(_, list)) => (room.saturating_sub(1), list.rows.len()),
+        (None, Page::Sockets(_, list) | Page::Ended(list)) => {
+            (room.saturating_sub(1), list.rows.len())
+        }
         (None, Page::Story(story)) => {
             let header = &snapshot.header;
             (room, story::lines(story.as_deref(), header, around, body.width).len())
@@ -109,11 +112,14 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, app: &App, around: &Arou
     header::draw(buffer, areas.header, header, app, around);
     match &snapshot.page {
         Page::Culprits(list) => {
-            culprits::draw(buffer, areas.title, areas.body, list, app, around);
+            culprits::draw(buffer, areas.title, areas.body, (header, list), app, around);
             culprits::draw_why(buffer, areas.why, list, app, around.look);
         }
         Page::Sockets(culprit, list) => {
-            sockets::draw(buffer, areas.title, areas.body, (culprit.as_ref(), list), app, around);
+            sockets::draw(buffer, areas.title, areas.body, (culprit.as_deref(), list), app, around);
+        }
+        Page::Ended(list) => {
+            ended::draw(buffer, areas.title, areas.body, (header, list), app, around);
         }
         Page::Story(story) => {
             story::draw_title(buffer, areas.title, story.as_deref(), around.look);

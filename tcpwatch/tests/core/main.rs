@@ -17,5 +17,6 @@ mod recorder;
 mod report;
 mod scenarios;
 mod serve;
+mod told;
 mod top;
 mod trace;

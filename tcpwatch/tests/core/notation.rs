@@ -142,9 +142,10 @@ pub(crate) fn input(line: &str) -> Input {
     }
 }
 
-/// `nobody`, or `epoll:EVENTS` in hexadecimal.
+/// `nobody`, `polled`, or `epoll:EVENTS` in hexadecimal.
 fn waiters(text: &str) -> Waiters {
     match text.split_once(':') {
+        _ if text == "polled" => Waiters { polled: 1, ..Waiters::default() },
         Some(("epoll", events)) => Waiters {
             epoll: 1,
             epoll_events: u32::from_str_radix(events, 16).unwrap(),
@@ -154,14 +155,14 @@ fn waiters(text: &str) -> Waiters {
     }
 }
 
-/// `4S:futex_do_wait`: how many, their state, and where they wait.
+/// `4S:futex_do_wait`: how many, their state, and where they wait, if that is known.
 fn threads(text: &str) -> Threads {
-    let (what, wait) = text.split_once(':').unwrap();
+    let (what, wait) = text.split_once(':').map_or((text, None), |(what, wait)| (what, Some(wait)));
     let (count, state) = what.split_at(what.len() - 1);
     Threads {
         count: count.parse().unwrap(),
         state: state.chars().next().unwrap(),
-        wait: Some(wait.to_owned()),
+        wait: wait.map(str::to_owned),
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn around(play: Option<&Play>) -> Around<'_> {
         zone: TimeZone::UTC,
         host: "web-1",
         scope: "",
+        unseen: None,
         linger: Nanos(30_000_000_000),
         costs: Costs::default(),
         tape: None,

@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("duration_ends_the_run", duration),
         Test::new("the_demo_finds_its_three_leaks", demo),
         Test::new("doctor_says_that_it_works", doctor),
+        Test::new("what_is_not_mounted_is_named", not_mounted),
     ]
 }
 
@@ -122,4 +123,31 @@ fn doctor() {
     assert!(output.status.success(), "{text}");
     assert!(text.contains("tcpwatch works here"), "{text}");
     assert!(!text.contains("NO "), "{text}");
+}
+
+/// What the kernel says in `/proc` and `/sys` is missed as such, and not for something else.
+fn not_mounted() {
+    let without = |mount: &str, flags: &str| {
+        let program = env!("CARGO_BIN_EXE_tcpwatch");
+        let script = format!("umount -l {mount} && exec {program} {flags}");
+        let output = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .output()
+            .expect("unshare (util-linux) is needed");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{flags}: {}", text(&output.stderr));
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    for flags in ["-d 1s", "leaks", "-p 1", "run -- true", "states", "doctor"] {
+        let said = without("/proc", flags);
+        assert!(said.contains("/proc is not mounted here"), "{flags}: {said}");
+        assert!(said.contains("mount -t proc proc /proc"), "{flags}: {said}");
+        assert!(!said.contains("namespace of its own"), "{flags}: {said}");
+    }
+    for flags in ["-d 1s", "leaks", "doctor"] {
+        let said = without("/sys", flags);
+        assert!(said.contains("/sys is not mounted here"), "{flags}: {said}");
+        assert!(said.contains("mount -t sysfs sysfs /sys"), "{flags}: {said}");
+        assert!(!said.contains("CONFIG_DEBUG_INFO_BTF"), "{flags}: {said}");
+    }
 }

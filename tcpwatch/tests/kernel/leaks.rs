@@ -22,6 +22,10 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("leaks_does_not_report_a_half_close_in_use", in_use),
         Test::new("states_counts_what_ss_counts", states),
         Test::new("leaks_is_silent_when_nothing_lingers", silent),
+        Test::new("leaks_in_a_pid_namespace_is_no_all_clear", blind),
+        Test::new("a_run_in_a_pid_namespace_is_no_all_clear", blind_run),
+        Test::new("leaks_says_which_queues_it_may_not_look_into", queues_elsewhere),
+        Test::new("leaks_of_one_process_counts_no_others", strangers),
     ]
 }
 
@@ -125,6 +129,9 @@ fn ages() {
     assert!(linger <= now - before.0 + jiffy, "older than it can be: {finding}");
     assert!(linger + jiffy >= now - after.0, "much younger than it is: {finding}");
     assert_eq!(finding["linger_at_least"], false, "nothing of ours came after: {finding}");
+    // The FIN was the last that came in; both ages are of the moment of the second look.
+    let ack = finding["evidence"]["last_ack_received_ns"].as_u64().unwrap();
+    assert!(ack.abs_diff(linger) <= jiffy, "ages of two moments: {finding}");
 }
 
 /// Sends on after the peer has closed its side.
@@ -163,6 +170,118 @@ fn silent() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "nothing lingers\n");
     drop((client, server));
+}
+
+/// tcpwatch in a pid namespace of its own, where nobody's sockets are seen.
+fn apart(flags: &[&str]) -> Output {
+    Command::new("unshare")
+        .args(["--fork", "--pid", "--mount-proc", env!("CARGO_BIN_EXE_tcpwatch")])
+        .args(flags)
+        .output()
+        .expect("unshare (util-linux) is needed")
+}
+
+fn blind() {
+    let listener = listen(Kind::V4);
+    let (client, mut server) = pair(Kind::V4, &listener);
+    drop(client);
+    read_to_end(&mut server);
+    let namespace = namespace();
+    let flags = ["leaks", "--linger", "0s", "-N", &namespace];
+    let output = apart(&flags);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.starts_with("nothing was seen to linger\n"), "{text}");
+    assert!(text.contains("not seen: sockets that only processes outside this pid"), "{text}");
+    let output = apart(&[&flags[..], &["--fail-on-leak"]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("error: that nothing lingers is not known"), "{said}");
+    let output = apart(&[&flags[..], &["-j"]].concat());
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["unseen"], json!(["other-pid-namespaces"]), "{summary}");
+    assert_eq!(lines(&["--linger", "0s"], "summary")[0]["unseen"], json!([]));
+    let output = apart(&["doctor"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("tcpwatch works here, but does not see everything"), "{text}");
+    drop(server);
+}
+
+fn blind_run() {
+    let flags = ["-q", "-j", "-d", "100ms", "-N", &namespace(), "--fail-on-leak"];
+    let output = apart(&flags);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for words in ["this is a pid namespace of its own", "that nothing lingers is not known"] {
+        assert!(said.contains(words), "{said}");
+    }
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["unseen"], json!(["other-pid-namespaces"]), "{summary}");
+    let output = apart(&["run", "--", "true"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("process ids are those of the host"), "{said}");
+}
+
+/// Twenty wait in a queue and have not closed; behind them one has, which only a look into its
+/// namespace shows.
+const QUEUE: &str = "
+import socket
+s = socket.create_server(('127.0.0.1', 0), backlog=128)
+kept = [socket.create_connection(s.getsockname()) for _ in range(20)]
+socket.create_connection(s.getsockname()).close()
+print('ready')
+input()
+";
+
+fn queues_elsewhere() {
+    let mut program = Program::start(QUEUE);
+    assert_eq!(program.answer(), "ready");
+    let namespace = namespace();
+    let elsewhere = |capabilities: &[&str], flags: &[&str]| {
+        Command::new("unshare")
+            .args([&["--net", "setpriv"], capabilities, &[env!("CARGO_BIN_EXE_tcpwatch")]].concat())
+            .args([&["leaks", "--linger", "0s", "-N", &namespace], flags].concat())
+            .output()
+            .expect("unshare and setpriv (util-linux) are needed")
+    };
+    let few = ["--bounding-set=-all,+bpf,+perfmon", "--inh-caps=-all"];
+    let output = elsewhere(&few, &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("nothing was seen to linger\n"), "{text}");
+    assert!(text.contains("not seen: connections that wait in long accept queues"), "{text}");
+    assert_eq!(elsewhere(&few, &["--fail-on-leak"]).status.code(), Some(2));
+    let text = String::from_utf8(elsewhere(&["--no-new-privs"], &[]).stdout).unwrap();
+    assert!(text.starts_with("1 socket lingers") && !text.contains("not seen"), "{text}");
+    program.kill();
+}
+
+/// Half closed and in use, with traffic that hides how old it is: the last data came in long ago, the
+/// last ACK just now.
+const CHATTY: &str = "
+import socket, threading, time
+s = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(s.getsockname())
+a, _ = s.accept()
+c.send(b'x'); a.recv(1); c.shutdown(socket.SHUT_WR)
+def talk():
+    while True:
+        a.send(b'y'); c.recv(1)
+        time.sleep(0.02)
+threading.Thread(target=talk, daemon=True).start()
+time.sleep(5)
+print('ready')
+input()
+";
+
+fn strangers() {
+    let mut program = Program::start(CHATTY);
+    assert_eq!(program.answer(), "ready");
+    let leaks = |pid: u32| leaks(&["--linger", "5s", "--pid", &pid.to_string()]);
+    let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+    let (own, other) = (leaks(program.pid()), leaks(std::process::id()));
+    assert!(text(&own).contains("1 socket may have lingered that long"), "{}", text(&own));
+    assert_eq!(text(&other), "nothing has lingered for 5s\n");
+    program.kill();
 }
 
 /// The same counts as `ss`, `TIME_WAIT` included.

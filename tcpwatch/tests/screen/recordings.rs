@@ -9,6 +9,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_recording_is_gone_into", gone_into),
     ("a_recording_is_played_to_its_end_and_again", played),
     ("gaps_are_marked", gaps),
+    ("what_has_ended_is_listed_at_the_end", ended),
 ];
 
 /// The lines of a frame, without the first and the last two.
@@ -99,6 +100,24 @@ fn played() {
     terminal.press(&["q"]);
     let screen = terminal.ended(0);
     assert!(screen.contains("1504 transitions of 302 sockets, 11 findings"), "{screen}");
+}
+
+fn ended() {
+    let terminal = open("shop.tcpw");
+    terminal.press(&["End"]);
+    let screen = terminal.until_words("2026-11-23 00:41:32");
+    assert!(screen.contains("11 ended"), "{screen}");
+    terminal.press(&["e"]);
+    let screen = terminal.until_words("11 findings that ended, the latest first");
+    assert_eq!(screen.matches("[26682]").count(), 11, "{screen}");
+    terminal.press(&["Enter"]);
+    terminal.until_words("  ENDED");
+    terminal.press(&["Escape"]);
+    terminal.until_words("11 findings that ended");
+    terminal.press(&["e"]);
+    terminal.until_words("e lists what has ended");
+    terminal.press(&["q"]);
+    terminal.ended(0);
 }
 
 fn gaps() {

@@ -35,6 +35,8 @@ fn shop(flags: &str) -> String {
 fn shown(terminal: &Terminal) -> String {
     let screen = terminal.until_words("q quit");
     assert!(terminal.is_alternate());
+    let mouse = terminal.tmux(&["display-message", "-p", "#{mouse_any_flag}"]);
+    assert_eq!(mouse.trim(), "0", "the mouse is left to the terminal");
     screen
 }
 

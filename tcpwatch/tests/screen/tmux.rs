@@ -11,7 +11,7 @@ use tcpwatch::kernel::clock;
 use tempfile::TempDir;
 
 /// Longer than anything should take, so that a hang is a failure and not a hang.
-const PATIENCE: u64 = 30_000_000_000;
+const PATIENCE: u64 = 240_000_000_000;
 
 /// A shell on a terminal. Everything ends with it.
 pub(crate) struct Terminal {

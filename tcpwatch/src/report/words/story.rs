@@ -77,7 +77,10 @@ fn others(rest: &[&Culprit]) -> String {
         })
         .collect();
     if !others.is_empty() {
-        let culprits = plural(others.len() as u64, "more culprit");
+        let culprits = match others.len() {
+            1 => "another culprit".to_owned(),
+            many => format!("{} more culprits", grouped(many as u64)),
+        };
         parts.push(format!("{} of {culprits}", grouped(findings(others))));
     }
     format!("{}: {}.", plural(findings(rest), "more finding"), parts.join(", "))

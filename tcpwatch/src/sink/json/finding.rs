@@ -143,7 +143,7 @@ struct EvidenceField {
 impl EvidenceField {
     fn new(finding: &Finding) -> Self {
         let evidence = &finding.evidence;
-        let (activity, tcp) = (evidence.activity, finding.socket.tcp);
+        let (activity, tcp) = (finding.activity(), finding.socket.tcp);
         Self {
             waiters: evidence.waiters.map(WaitersField::from),
             opener: evidence.opener.map(ProcessField::from),

@@ -40,6 +40,11 @@ impl<K: Copy + PartialEq> Cursor<K> {
         self.key = Some(key);
     }
 
+    /// Goes on with this, which is what it was on by another name. The first row stays the first.
+    pub fn follow(&mut self, key: K) {
+        self.key = self.key.map(|_| key);
+    }
+
     /// Finds itself again among the rows, and keeps itself among the `visible`.
     pub fn settle(&mut self, rows: impl Iterator<Item = K>, visible: usize) {
         let mut found = None;

@@ -180,6 +180,11 @@ impl Groups {
         self.slots.get(*self.by_key.get(key)? as usize)?.as_ref()
     }
 
+    /// The group that [`Self::enter`] returned.
+    pub fn at(&self, number: u32) -> Option<&Group> {
+        self.slots.get(number as usize)?.as_ref()
+    }
+
     /// Puts them into another order.
     pub fn sort_by(&mut self, sort: Sort) {
         if sort == self.sort {

@@ -237,3 +237,23 @@ impl Pace for Player<'_> {
         self.control.wait(span);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_hole_is_skipped_and_a_short_one_is_waited_for() {
+        const SECOND: u64 = 1_000_000_000;
+        let control = Control::new(Places::default(), (0, 3600 * SECOND), 0, 1.0);
+        assert_eq!(control.begin(), Some(0));
+        let mut player = Player::new(&control);
+        assert_eq!(player.due(Timestamp(0), 0), Wait::Now);
+        let Wait::For(span) = player.due(Timestamp(0), 4 * SECOND) else {
+            panic!("not waited for")
+        };
+        assert!(span <= Duration::from_secs(4));
+        assert_eq!(player.due(Timestamp(0), 600 * SECOND), Wait::Now);
+        assert!(control.play().position >= 600 * SECOND, "what is behind the hole is shown");
+    }
+}

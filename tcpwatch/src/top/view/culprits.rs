@@ -13,13 +13,14 @@ use crate::{
         culprits::{Growth, Key},
         finding::Verdict,
         time::Nanos,
+        unseen::Unseen,
     },
     report::words::grouped,
     top::{
         app::App,
         around::Around,
         model::Sort,
-        snapshot::{CulpritRow, List, MOST_ROWS},
+        snapshot::{CulpritRow, Header, List, MOST_ROWS},
     },
 };
 
@@ -66,14 +67,14 @@ pub(super) fn draw(
     buffer: &mut Buffer,
     title: Rect,
     area: Rect,
-    list: &List<CulpritRow>,
+    (header, list): (&Header, &List<CulpritRow>),
     app: &App,
     around: &Around<'_>,
 ) {
     let look = around.look;
     text(buffer, title, &words::cut(&heading(list, app), title.width.into()), look.dim());
     if list.rows.is_empty() {
-        return empty(buffer, area, app, around);
+        return empty(buffer, area, header, app, around);
     }
     let columns = fitted(&list.rows);
     let placed = place(&columns, area.width);
@@ -223,9 +224,16 @@ pub(super) fn end(key: &Key) -> String {
     format!("{how} {}", key.end)
 }
 
-fn empty(buffer: &mut Buffer, area: Rect, app: &App, around: &Around<'_>) {
+fn empty(buffer: &mut Buffer, area: Rect, header: &Header, app: &App, around: &Around<'_>) {
     let look = around.look;
     let (said, more) = match app.filter() {
+        "" if around.unseen == Some(Unseen::Processes) => (
+            ("nothing was seen to linger".to_owned(), look.warn()),
+            "what only processes outside this pid namespace hold is not seen".to_owned(),
+        ),
+        "" if header.ended > 0 => {
+            (("nothing lingers now".to_owned(), look.good()), "e lists what has ended".to_owned())
+        }
         "" => (
             ("nothing lingers".to_owned(), look.good()),
             format!("what stays in CLOSE_WAIT for {} is a finding", around.linger),
@@ -265,5 +273,40 @@ pub(super) fn draw_why(
         let line = if more { words::cut(&format!("{line} …"), room) } else { line };
         let y = area.y + 1 + u16::try_from(number).unwrap_or(0);
         buffer.set_stringn(area.x, y, &line, room, style);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_near_stands_out() {
+        const MINUTE: u64 = 60_000_000_000;
+        let look = Look { colour: true };
+        let style = |minutes: u64| urgency(Nanos(minutes * MINUTE), look);
+        assert_eq!(
+            [style(9), style(10), style(239), style(240)].map(|style| style == look.alarm()),
+            [true, false, false, false]
+        );
+        assert_eq!((style(10), style(239), style(240)), (look.bad(), look.bad(), look.plain()));
+    }
+
+    #[test]
+    fn what_says_least_is_left_out_first() {
+        let mut columns = COLUMNS;
+        columns[CONTAINER].good = columns[CONTAINER].least;
+        let titles = |width: u16| -> Vec<_> {
+            place(&columns, width).iter().map(|spot| columns[spot.0].title).collect()
+        };
+        let mut shown = titles(400);
+        let mut gone = Vec::new();
+        for width in (40..400).rev() {
+            let now = titles(width);
+            gone.extend(shown.iter().filter(|title| !now.contains(title)).copied());
+            shown = now;
+        }
+        assert_eq!(gone, ["CONTAINER", "ROLE", "FDS", "+/MIN", "FULL IN", "PEER OR LISTENER"]);
+        assert_eq!(shown, ["OWNER", "VERDICT", "COUNT", "OLDEST"]);
     }
 }

@@ -4,7 +4,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{text, words};
 use crate::{
-    report::words::grouped,
+    report::words::plural,
     top::{
         app::{App, Asked, Prompt, Subject},
         around::Around,
@@ -92,14 +92,11 @@ pub(super) fn draw_keys(
 
 /// What `w` would write.
 fn what(app: &App, snapshot: &Snapshot) -> String {
-    let findings = |number: usize| match number {
-        1 => "1 finding".to_owned(),
-        number => format!("{} findings", grouped(number as u64)),
-    };
+    let findings = |number: usize| plural(number as u64, "finding");
     match &snapshot.page {
         Page::Culprits(_) if app.filter().is_empty() => findings(snapshot.header.open),
-        Page::Culprits(list) => format!("those of {} culprits", grouped(list.matching as u64)),
-        Page::Sockets(_, list) => findings(list.matching),
+        Page::Culprits(list) => format!("those of {}", plural(list.matching as u64, "culprit")),
+        Page::Sockets(_, list) | Page::Ended(list) => findings(list.matching),
         Page::Story(_) => "this finding".to_owned(),
     }
 }
@@ -123,10 +120,19 @@ fn keys(app: &App, snapshot: &Snapshot) -> Keys {
             key("/", "filter", 4);
             key("s", if app.youngest { "oldest" } else { "youngest" }, 5);
         }
+        Page::Ended(_) => {
+            key("↵", "story", 2);
+            key("Esc", "back", 1);
+            key("/", "filter", 4);
+            key("s", if app.earliest { "latest" } else { "earliest" }, 5);
+        }
         Page::Story(_) => {
             key("Esc", "back", 1);
             key("↑↓", "scroll", 2);
         }
+    }
+    if snapshot.header.ended > 0 && matches!(snapshot.page, Page::Culprits(_) | Page::Sockets(..)) {
+        key("e", "ended", 3);
     }
     if recording {
         key("space", "play/pause", 2);

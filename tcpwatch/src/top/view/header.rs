@@ -5,7 +5,10 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 use super::{text, time_of_day, words};
 use crate::{
     core::{advice::count, time::Nanos},
-    report::{text::BLOCKS, words::grouped},
+    report::{
+        text::BLOCKS,
+        words::{grouped, plural},
+    },
     source::record::bytes,
     top::{
         app::App,
@@ -116,8 +119,7 @@ fn findings(header: &Header, around: &Around<'_>) -> Part {
         ended => format!(", {} ended", grouped(ended)),
     };
     let style = if header.open > 0 { look.bad() } else { look.good() };
-    let plural = if header.open == 1 { "" } else { "s" };
-    (format!("{} finding{plural} open{ended}", grouped(header.open as u64)), style)
+    (format!("{} open{ended}", plural(header.open as u64, "finding")), style)
 }
 
 /// The same for a screen with little room.
@@ -140,11 +142,13 @@ fn lost(header: &Header, around: &Around<'_>) -> Part {
 
 fn numbers(header: &Header, around: &Around<'_>) -> Vec<Part> {
     let look = around.look;
-    let known = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), grouped);
+    let counted = |number: Option<u64>, what: &str| {
+        number.map_or_else(|| format!("- {what}s"), |number| plural(number, what))
+    };
     let mut all = vec![
         lost(header, around),
-        (format!("{} transitions/s", known(header.rate)), look.plain()),
-        (format!("{} sockets", known(header.tracked)), look.plain()),
+        (format!("{}/s", counted(header.rate, "transition")), look.plain()),
+        (counted(header.tracked, "socket"), look.plain()),
     ];
     if around.play.is_none() {
         let agent = around

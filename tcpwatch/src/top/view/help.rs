@@ -13,10 +13,11 @@ const KEY: usize = 16;
 
 const MOVING: [(&str, &str); 2] =
     [("↑ ↓  k j", "move"), ("Enter", "go into it: culprit, socket, its story")];
-const COMMON: [(&str, &str); 7] = [
+const COMMON: [(&str, &str); 8] = [
     ("Esc Backspace", "back; takes a filter off first"),
     ("/", "show only what has this in it: name, pid, container, peer, verdict"),
     ("s", "another order: hurt, count, age, growth, owner; of sockets: youngest or oldest"),
+    ("e", "what has ended, the latest first; again: back"),
     ("w", "write the findings that are listed to a new file, as JSON lines"),
     ("m", "what was said meanwhile"),
     ("^L", "draw everything anew"),

@@ -58,7 +58,8 @@ pub(super) fn draw(
     let look = around.look;
     let Some(culprit) = culprit else {
         let said = ("all of these have ended".to_owned(), look.good());
-        return put_in_middle(buffer, area, &[said, ("Esc goes back".to_owned(), look.dim())]);
+        let more = "e lists what has ended, Esc goes back".to_owned();
+        return put_in_middle(buffer, area, &[said, (more, look.dim())]);
     };
     text(buffer, title, &words::cut(&heading(culprit, list, app), title.width.into()), look.dim());
     if list.rows.is_empty() {

@@ -17,7 +17,7 @@ use crate::{
         socket::{Protocol, Role},
         time::Timestamp,
     },
-    report::words::{duration, grouped},
+    report::words::{duration, grouped, plural},
     top::{
         around::Around,
         snapshot::{Header, Story},
@@ -54,7 +54,7 @@ pub(super) fn lines(
     };
     let finding = &story.finding;
     let mut page = Page { lines: Vec::new(), width: width.into(), look };
-    page.headline(finding);
+    page.headline(finding, story.same);
     page.blank();
     page.path(story, header, &around.zone);
     page.blank();
@@ -101,7 +101,7 @@ impl Page {
         }
     }
 
-    fn headline(&mut self, finding: &Finding) {
+    fn headline(&mut self, finding: &Finding, same: usize) {
         let look = self.look;
         let verdict = finding.verdict.map_or("unconfirmed", Verdict::word);
         let age = words::age(finding.linger, finding.at_least);
@@ -117,9 +117,9 @@ impl Page {
         if over {
             words.push(Span::styled("  ENDED", look.good()));
         }
-        if finding.same_owner > 1 && !over {
-            let same = grouped(finding.same_owner as u64);
-            words.push(Span::styled(format!("  one of {same} of this owner"), look.dim()));
+        if same > 1 {
+            let same = grouped(same as u64);
+            words.push(Span::styled(format!("  one of {same} of this culprit"), look.dim()));
         }
         self.lines.push(Line::from(words));
     }
@@ -180,12 +180,13 @@ impl Page {
         let unread = match &unread[..] {
             "FIN" => "the FIN alone: nobody has noticed that the peer closed".to_owned(),
             "0" => "nothing".to_owned(),
+            "1" => "1 byte".to_owned(),
             bytes => format!("{bytes} bytes"),
         };
         self.part("unread", style, &unread);
         let unsent = match tcp.unsent {
             0 => ("nothing".to_owned(), look.plain()),
-            bytes => (format!("{} bytes", grouped(bytes.into())), look.warn()),
+            bytes => (plural(bytes.into(), "byte"), look.warn()),
         };
         self.part("unsent", unsent.1, &unsent.0);
         let mut parts =

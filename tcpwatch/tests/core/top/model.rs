@@ -152,7 +152,7 @@ fn a_filter_finds_the_peers_of_a_server() {
         let query = Query { filter: filter.to_owned(), place, ..Query::default() };
         match model.snapshot(&query).page {
             Page::Culprits(list) => list.matching,
-            Page::Sockets(_, list) => list.matching,
+            Page::Sockets(_, list) | Page::Ended(list) => list.matching,
             Page::Story(_) => panic!("no list"),
         }
     };
@@ -178,7 +178,7 @@ fn a_story_has_its_states_and_its_end() {
     let mut model = Model::new(story.rules().linger);
     story.tell(&mut model);
     let steps = |model: &Model| -> Vec<_> {
-        let open = model.finding(SocketId(1)).unwrap();
+        let open = model.finding(SocketId(1).into()).unwrap();
         let dwells = open.path.dwells(model.now());
         dwells.map(|(step, dwell)| (step.state, dwell.map(|dwell| dwell.0 / 100_000_000))).collect()
     };
@@ -192,13 +192,40 @@ fn a_story_has_its_states_and_its_end() {
     assert_eq!((model.open(), model.ended, model.groups.len()), (0, 1, 0));
     let mut person = Person::new(model, around(None), (80, 24));
     person.press(Typed::Enter);
-    let Page::Story(Some(told)) =
-        person.model.snapshot(&Query { place: Place::Story(SocketId(1)), ..Query::default() }).page
+    let Page::Story(Some(told)) = person
+        .model
+        .snapshot(&Query { place: Place::Story(SocketId(1).into()), ..Query::default() })
+        .page
     else {
         panic!("no story")
     };
     assert_eq!(told.finding.linger, Nanos(25 * SECOND));
     assert!(told.finding.ending.is_some());
+}
+
+/// As many are kept as a list shows; of a socket that was a finding twice each has a story.
+#[test]
+fn what_has_ended_is_kept_and_bounded() {
+    let mut model = Model::new(Nanos(SECOND));
+    let at = |id: u64| Timestamp((100 + id) * SECOND);
+    for id in 0..600 {
+        // The last socket is the one before it again.
+        let socket = id.min(598);
+        for status in [Status::Open, Status::Ended] {
+            let finding = finding(socket, at(id), 1 + id, (7, false), status);
+            tell(&mut model, &finding).unwrap();
+        }
+    }
+    let query = Query { place: Place::Ended, ..Query::default() };
+    let Page::Ended(list) = model.snapshot(&query).page else { panic!("no list") };
+    assert_eq!((model.ended, list.total, list.rows.len()), (600, MOST_ROWS, MOST_ROWS));
+    let (latest, before) = (&list.rows[0], &list.rows[1]);
+    assert_eq!((latest.which.id, before.which.id), (SocketId(598), SocketId(598)));
+    let linger = |which| model.finding(which).map(|open| open.finding.linger);
+    assert_eq!(linger(latest.which), Some(Nanos(600 * SECOND)));
+    assert_eq!(linger(before.which), Some(Nanos(599 * SECOND)));
+    assert_eq!(linger(SocketId(598).into()), Some(Nanos(600 * SECOND)));
+    assert_eq!(linger(SocketId(3).into()), None);
 }
 
 #[test]
@@ -219,7 +246,7 @@ fn a_connection_that_dies_under_its_fd_is_told_so() {
     }
     let mut model = Model::new(story.rules().linger);
     story.tell(&mut model);
-    let open = model.finding(SocketId(1)).unwrap();
+    let open = model.finding(SocketId(1).into()).unwrap();
     assert_eq!(open.finding.verdict, Some(Verdict::DeadFd));
     let steps: Vec<_> =
         open.path.dwells(model.now()).map(|(step, dwell)| (step.state, dwell)).collect();

@@ -16,7 +16,7 @@ use std::{env, fmt::Write as _, fs, path::Path};
 
 use ratatui::style::{Color, Modifier};
 use tcpwatch::{
-    core::time::Timestamp,
+    core::{time::Timestamp, unseen::Unseen},
     top::{
         app::Key,
         around::{Costs, Note, Play, Playing, Survey, Tape},
@@ -36,6 +36,7 @@ struct Setting {
     scope: String,
     messages: Vec<String>,
     note: Option<(String, bool)>,
+    blind: bool,
 }
 
 impl Setting {
@@ -83,6 +84,7 @@ impl Setting {
             }
             ("scope", _) => rest.clone_into(&mut self.scope),
             ("said", _) => self.messages.push(rest.to_owned()),
+            ("blind", _) => self.blind = true,
             ("note", _) => self.note = Some((rest.to_owned(), false)),
             _ => return false,
         }
@@ -133,6 +135,7 @@ fn run(text: &str) -> String {
         around.costs = setting.costs;
         around.tape = setting.tape;
         around.scope = &setting.scope;
+        around.unseen = setting.blind.then_some(Unseen::Processes);
         around.messages = &setting.messages;
         around.note = setting.note.as_ref().map(|(text, bad)| Note { text, bad: *bad });
         let mut person = Person::new(model, around, size);

@@ -8,11 +8,12 @@ use tcpwatch::top::{
 
 use super::{Person, around, screens::leak};
 
-const KEYS: [Key; 24] = [
+const KEYS: [Key; 25] = [
     Key::Char('?'),
     Key::Char('m'),
     Key::Char('s'),
     Key::Char('w'),
+    Key::Char('e'),
     Key::Char('/'),
     Key::Char('4'),
     Key::Char('漢'),
