@@ -21,6 +21,8 @@ pub type Ptr = *const c_void;
 // include/linux/sched.h
 const PF_EXITING: u32 = 0x4;
 const PF_KTHREAD: u32 = 0x0020_0000;
+// include/linux/sched/signal.h
+const SIGNAL_GROUP_EXIT: u32 = 0x4;
 
 /// A load-time setting.
 #[inline(always)]
@@ -102,7 +104,7 @@ pub fn at(base: u64, field: Field) -> u64 {
 pub struct Process {
     pub pid: u32,
     pub comm: [u8; COMM_LEN],
-    /// The task is ending: what it does now, the kernel does for it.
+    /// It is ending: what it does now, the kernel does for it.
     pub exiting: bool,
 }
 
@@ -122,8 +124,21 @@ pub fn process(task: Ptr) -> Option<Process> {
     Some(Process {
         pid: load(task, Field::TaskTgid),
         comm: load16(leader, Field::TaskComm),
-        exiting: flags & PF_EXITING != 0,
+        exiting: flags & PF_EXITING != 0 && ends_with(task),
     })
+}
+
+/// Whether a process ends with this task, which is ending: all its threads are to end, or it is the last
+/// (kernel/exit.c: do_exit). A thread with a descriptor table of its own may end alone, and close what is in
+/// it.
+#[inline(always)]
+fn ends_with(task: Ptr) -> bool {
+    if !has(Field::TaskSignal) || !has(Field::SignalFlags) || !has(Field::SignalLive) {
+        return true;
+    }
+    let signal: Ptr = load(task, Field::TaskSignal);
+    load::<u32>(signal, Field::SignalFlags) & SIGNAL_GROUP_EXIT != 0
+        || load::<u32>(signal, Field::SignalLive) == 0
 }
 
 /// The process on this CPU. It is the cause of what happens only where [`crate::transition`]

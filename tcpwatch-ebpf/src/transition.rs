@@ -8,11 +8,14 @@
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
-use aya_log_ebpf::warn;
-use tcpwatch_common::{Counter, Field, flag, how, state};
+use tcpwatch_common::{
+    Counter, Field,
+    change::{ACCEPTED, Act, BIRTH, LISTENING, OPENED, act},
+    flag, how, state,
+};
 
 use crate::{
-    change, filter,
+    change, filter, listening,
     kernel::{Process, Ptr, current, load},
     maps::{EVENTS, Remembered, count, new_id, remembered, wakeup},
     socket, tally,
@@ -44,13 +47,7 @@ pub fn second_chance(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(known) = remembered(ctx.arg(0)) else {
-        count(Counter::Lost);
-        if count(Counter::NoStorage) == 0 {
-            warn!(
-                &ctx,
-                "the kernel would not remember a socket (no memory, or busy): its transition is lost"
-            );
-        }
+        unremembered(ctx.arg(0), ctx.arg(1), ctx.arg(2));
         return 0;
     };
     let this = name(ctx.arg(1), ctx.arg(2));
@@ -96,101 +93,171 @@ fn name(old: u32, new: u32) -> u8 {
     ((old & 0xf) << 4 | new & 0xf) as u8
 }
 
+/// A transition of a socket for which the kernel has no storage. It is lost, unless it is one of those that
+/// nobody asked for.
+#[inline(never)]
+fn unremembered(sk: Ptr, old: u32, new: u32) {
+    let tcp = socket::tcp_sock(sk);
+    if !tcp.is_null() && socket::is_subflow(tcp) {
+        count(Counter::Filtered);
+        return;
+    }
+    let mut known = Remembered::NEW;
+    let change = Change::new(sk, tcp, &known, old, new);
+    let actor = change.actor_pid();
+    if actor != 0 {
+        known.owner_how = how::FD;
+        known.owner_pid = actor;
+    }
+    let concerns = filter::concerns(sk, &change, &known, actor);
+    let asked_for = concerns && filter::is_wanted(sk, &change, actor);
+    count(if asked_for { Counter::NoStorage } else { Counter::Filtered });
+}
+
 #[inline(always)]
 fn handle(ctx: &BtfTracePointContext, known: &mut Remembered) {
     let sk: Ptr = ctx.arg(0);
-    let old: u32 = ctx.arg(1);
-    let new: u32 = ctx.arg(2);
     let tcp = socket::tcp_sock(sk);
-    let owned = load::<u32>(sk, Field::LockOwned) != 0;
-    let kind = change::kind(old, new);
-    let actor = if owned && is_actors(sk, kind) { current() } else { None };
-    if known.state != 0 && u32::from(known.state) != old {
-        known.entered_ns = 0;
+    // An accepted child begins with a copy of its listener's storage.
+    let orphan = known.is_of_another(sk);
+    let mut change = Change::new(sk, tcp, known, ctx.arg(1), ctx.arg(2));
+    let before = known.state;
+    change.missed = before != 0 && u32::from(before) != change.old;
+    if orphan && !change.born {
+        known.become_child();
+        change.missed = true;
     }
-    known.state = new as u8;
-    let born = kind & change::BIRTH != 0;
-    recognise(known, kind, new, actor.as_ref());
-    let local_port = socket::local_port(sk, tcp, known, new == state::CLOSE);
-    known.local_port = local_port;
-    let change = Change { old, new, kind, born, owned, actor, local_port };
+    if change.missed {
+        known.entered_ns = 0;
+        note_missed(sk, known, &change, before.into());
+    }
+    known.state = change.new as u8;
+    recognise(known, &change);
+    if change.kind & LISTENING != 0 {
+        listening::note(known, tcp, change.old, change.new);
+    }
+    known.local_port = change.local_port;
+    known.stale_port = if change.stale { socket::source_port(sk) } else { 0 };
     let at_ns = if !tcp.is_null() && socket::is_subflow(tcp) {
         hide(known, &change)
     } else {
         if known.flags & flag::DEFERRED != 0 {
             known.flags &= !flag::DEFERRED;
-            tell_deferred(sk, tcp, known, local_port);
+            tell_deferred(sk, tcp, known, change.local_port);
         }
         tell(sk, tcp, known, &change, None)
     };
-    if born {
+    if change.born {
         known.born_ns = at_ns;
     }
-    if old != new {
+    if change.old != change.new {
         known.entered_ns = at_ns;
+    }
+    // Before 6.15 the cookie of a child in this very moment is its listener's
+    // (net/ipv4/inet_connection_sock.c: inet_csk_clone_lock).
+    known.cookie = if change.is_newborn() { 0 } else { load(sk, Field::Cookie) };
+}
+
+/// Counts changes of a socket that no program has seen, unless they are of those that nobody asked for.
+/// They began in the state `before`, or in `LISTEN` if that is not known.
+#[inline(never)]
+fn note_missed(sk: Ptr, known: &Remembered, change: &Change, before: u32) {
+    let before = if before == 0 { state::LISTEN } else { before };
+    let missed = Change {
+        old: before,
+        new: change.old,
+        kind: change::kind(before, change.old),
+        actor: None,
+        ..*change
+    };
+    if filter::concerns(sk, &missed, known, change.actor_pid())
+        && filter::is_wanted(sk, &missed, 0)
+    {
+        count(Counter::Missed);
     }
 }
 
 /// What changed.
+#[derive(Clone, Copy)]
 pub struct Change {
     pub old: u32,
     pub new: u32,
-    /// Bits of [`change`].
+    /// Bits of [`tcpwatch_common::change`].
     pub kind: u8,
     born: bool,
     owned: bool,
+    /// A change of this socket before this one was seen by no program.
+    missed: bool,
+    /// The process that made it, if that is certain.
     actor: Option<Process>,
+    act: Act,
+    /// The addresses are those of an earlier connection.
+    pub stale: bool,
     pub local_port: u16,
 }
 
-/// Whether the running task made the change. Not in every change, even if it holds the lock:
-/// `ss -K` closes with it held and sets an error.
-#[inline(always)]
-fn is_actors(sk: Ptr, kind: u8) -> bool {
-    kind & change::CALL != 0
-        || kind & change::CLOSING_CALL != 0
-            && socket::both_shut(sk)
-            && load::<u32>(sk, Field::Error) == 0
+impl Change {
+    #[inline(always)]
+    fn new(sk: Ptr, tcp: Ptr, known: &Remembered, old: u32, new: u32) -> Self {
+        let owned = load::<u32>(sk, Field::LockOwned) != 0;
+        let kind = change::kind(old, new);
+        let error = || load(sk, Field::Error);
+        let act = if owned {
+            act(kind, !tcp.is_null(), error, || socket::both_shut(sk))
+        } else {
+            Act::None
+        };
+        let actor = if act == Act::None { None } else { current() };
+        let stale = tcp.is_null() && socket::has_stale_addresses(sk, known, kind);
+        let closing = new == state::CLOSE;
+        let local_port =
+            if stale { 0 } else { socket::local_port(sk, tcp, known.local_port, closing) };
+        let born = kind & BIRTH != 0;
+        Self { old, new, kind, born, owned, missed: false, actor, act, stale, local_port }
+    }
+
+    /// Id of the process that made it, 0 if unknown.
+    #[inline(always)]
+    fn actor_pid(&self) -> u32 {
+        self.actor.map_or(0, |process| process.pid)
+    }
+
+    /// A child that has only just been made from its listener.
+    #[inline(always)]
+    fn is_newborn(&self) -> bool {
+        self.born && self.kind & ACCEPTED != 0
+    }
 }
 
 /// Gives the socket an id if this is its birth or the first we see of it, and notes its owner.
 #[inline(always)]
-fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>) {
-    if kind & change::ACCEPTED != 0 {
-        known.listener = known.id;
-        known.flags = flag::PASSIVE;
-        if known.owner_how != how::UNKNOWN {
-            known.owner_how = how::LISTENER;
-        }
+fn recognise(known: &mut Remembered, change: &Change) {
+    let kind = change.kind;
+    if kind & ACCEPTED != 0 {
+        known.become_child();
     }
-    if kind & change::OPENED != 0 {
-        known.listener = 0;
-        known.flags = if new == state::SYN_SENT { flag::ACTIVE } else { 0 };
-        known.owner_how = how::UNKNOWN;
-        known.owner_pid = 0;
-        known.owner_comm = [0; 16];
-        if let Some(actor) = actor {
-            known.owner_how = if new == state::LISTEN { how::LISTEN } else { how::CONNECT };
+    if kind & OPENED != 0 {
+        let (told, seen, state) = (known.told, known.seen, known.state);
+        *known = Remembered { told, seen, state, ..Remembered::NEW };
+        known.flags = if change.new == state::SYN_SENT { flag::ACTIVE } else { 0 };
+        if let Some(actor) = change.actor {
+            known.owner_how = if change.new == state::LISTEN { how::LISTEN } else { how::CONNECT };
             known.owner_pid = actor.pid;
             known.owner_comm = actor.comm;
         }
     }
     // Whoever closes a connection has a descriptor of it.
     let uncertain = known.owner_how == how::UNKNOWN || known.owner_how == how::LISTENER;
-    if let Some(actor) = actor
+    if let Some(actor) = change.actor
         && uncertain
-        && kind & change::BIRTH == 0
+        && kind & BIRTH == 0
     {
         known.owner_how = how::FD;
         known.owner_pid = actor.pid;
         known.owner_comm = actor.comm;
     }
-    if kind & change::BIRTH != 0 || known.id == 0 {
+    if known.id == 0 {
         known.id = new_id();
-        known.pass = 0;
-        known.local_port = 0;
-        known.born_ns = 0;
-        known.entered_ns = 0;
     }
 }
 
@@ -199,7 +266,7 @@ fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>
 /// birth is told later, if it turns out to be plain TCP.
 #[inline(always)]
 fn hide(known: &mut Remembered, change: &Change) -> u64 {
-    if change.kind & change::ACCEPTED != 0 {
+    if change.kind & ACCEPTED != 0 {
         known.flags |= flag::DEFERRED;
     } else {
         if known.flags & flag::DEFERRED != 0 {
@@ -218,10 +285,13 @@ fn tell_deferred(sk: Ptr, tcp: Ptr, known: &mut Remembered, local_port: u16) {
     let change = Change {
         old: state::LISTEN,
         new: state::SYN_RECV,
-        kind: change::ACCEPTED,
+        kind: ACCEPTED,
         born: false,
         owned: false,
+        missed: false,
         actor: None,
+        act: Act::None,
+        stale: false,
         local_port,
     };
     tell(sk, tcp, known, &change, Some(entered_ns));
@@ -231,7 +301,7 @@ fn tell_deferred(sk: Ptr, tcp: Ptr, known: &mut Remembered, local_port: u16) {
 /// Filters, emits and counts; returns when the change happened, which is now unless it is told late.
 #[inline(always)]
 fn tell(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u64>) -> u64 {
-    let actor_pid = change.actor.map_or(0, |process| process.pid);
+    let actor_pid = change.actor_pid();
     if !filter::concerns(sk, change, known, actor_pid) {
         count(Counter::Filtered);
         return unsafe { bpf_ktime_get_ns() };
@@ -260,19 +330,23 @@ fn emit(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u
     let out = unsafe { &mut *entry.as_mut_ptr() };
     out.at_ns = at_ns;
     socket::describe(&mut out.socket, sk, tcp, known, change.local_port);
-    // Before 6.15 the cookie of a child in this very moment is its listener's
-    // (net/ipv4/inet_connection_sock.c: inet_csk_clone_lock).
-    let newborn = change.born && change.kind & change::ACCEPTED != 0;
-    out.socket.cookie = if newborn { 0 } else { socket::cookie(sk) };
+    if change.stale {
+        socket::leave_out_addresses(&mut out.socket);
+    }
+    out.socket.cookie = if change.is_newborn() { 0 } else { socket::cookie(sk) };
     if change.owned {
         out.socket.flags |= flag::OWNED;
     }
-    out.actor_pid = change.actor.map_or(0, |process| process.pid);
+    // What is born now has no path yet that could have a gap.
+    if change.missed && !change.born {
+        out.socket.flags |= flag::MISSED;
+    }
+    out.actor_pid = change.actor_pid();
     out.actor_comm = change.actor.map_or([0; 16], |process| process.comm);
     out.old = change.old as u8;
     out.new = change.new as u8;
     out.actor_exiting = change.actor.map_or(0, |process| u8::from(process.exiting));
-    out.reserved = 0;
+    out.actor_disconnects = u8::from(change.act == Act::Disconnect);
     entry.submit(wakeup(count(Counter::Emitted)));
     at_ns
 }

@@ -88,6 +88,8 @@ pub enum Cause {
     Exited,
     /// The program closed it with data unread, or with `SO_LINGER` 0: the peer got a reset.
     Aborted,
+    /// The program disconnected it and kept its fd, which may connect again: `connect` with `AF_UNSPEC`.
+    Disconnected,
     /// The peer reset it.
     Reset,
     /// A keepalive or user time-out.
@@ -106,10 +108,11 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of its declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Closed,
         Self::Exited,
         Self::Aborted,
+        Self::Disconnected,
         Self::Reset,
         Self::TimedOut,
         Self::Destroyed,
@@ -125,6 +128,7 @@ impl Cause {
             Self::Closed => "closed",
             Self::Exited => "exited",
             Self::Aborted => "aborted",
+            Self::Disconnected => "disconnected",
             Self::Reset => "reset",
             Self::TimedOut => "timed-out",
             Self::Destroyed => "destroyed",

@@ -77,13 +77,13 @@ impl<'a> Pipeline<'a> {
     pub fn new(rules: Rules, sink: &'a mut dyn Sink) -> Self {
         Self {
             lingering: LingerTable::new(rules.linger, rules.include_half_open),
+            table: SocketTable::new(table_has_whole_paths(&rules.filter)),
             rules,
             clock: ClockMark::default(),
             now: Timestamp::default(),
             started: None,
             pass: None,
             alive: FxHashSet::default(),
-            table: SocketTable::default(),
             listeners: Listeners::default(),
             settler: Settler::default(),
             names: Names::default(),
@@ -340,6 +340,9 @@ impl<'a> Pipeline<'a> {
     }
 
     fn show_transition(&mut self, transition: &mut Transition) -> io::Result<()> {
+        if self.table.shows_loss(transition) {
+            self.lost(transition.at, 1, Place::Ring)?;
+        }
         transition.socket.uncertain = self.table.has_gap(transition);
         self.totals.transitions += 1;
         self.totals.uncertain += u64::from(transition.socket.uncertain);
@@ -470,6 +473,12 @@ impl<'a> Pipeline<'a> {
                 .iter()
                 .any(|listener| listener.holders.iter().any(|h| watches(h.process.pid)))
     }
+}
+
+/// Whether a filter lets all transitions of a socket pass, or none. A socket's user changes when it is
+/// accepted, its owner when it is found.
+fn table_has_whole_paths(filter: &Filter) -> bool {
+    filter.watches_all() && filter.uids.is_empty() && filter.states.is_empty()
 }
 
 fn is_inherited_by_watched(filter: &Filter, socket: &Socket) -> bool {

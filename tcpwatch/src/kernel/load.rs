@@ -67,10 +67,47 @@ pub struct RunTime {
 /// Transitions that were lost.
 #[derive(Clone, Copy, Default)]
 pub struct Lost {
-    /// The ring was full, or the kernel had no memory for a new socket.
+    /// The ring was full.
     pub full: u64,
-    /// No program was run.
+    /// The kernel had no memory for what is remembered of their sockets.
+    pub no_memory: u64,
+    /// No program was run for them, whoever's sockets they were of; or it shows in the path of a socket that
+    /// the filters concern that none was.
     pub unseen: u64,
+    /// Their records made no sense.
+    pub undecodable: u64,
+}
+
+impl Lost {
+    /// How many in all.
+    pub fn total(&self) -> u64 {
+        self.full + self.no_memory + self.unseen + self.undecodable
+    }
+
+    /// How many more than `before` were lost in each way, and what helps against it.
+    pub fn since(&self, before: &Self) -> impl Iterator<Item = (u64, &'static str)> {
+        let ways = [
+            (
+                self.full,
+                before.full,
+                "the ring buffer was full; a larger --ring-size may help",
+            ),
+            (
+                self.no_memory,
+                before.no_memory,
+                "the kernel had no memory for data about their sockets; a larger net.core.optmem_max in their network namespace may help",
+            ),
+            (
+                self.unseen,
+                before.unseen,
+                "the kernel did not run the program for them, whoever's sockets they were of; the next scan finds what they changed",
+            ),
+            (self.undecodable, before.undecodable, "their records made no sense"),
+        ];
+        ways.into_iter()
+            .map(|(now, before, why)| (now.saturating_sub(before), why))
+            .filter(|(count, _)| *count > 0)
+    }
 }
 
 /// The programs on the tracepoint of transitions, in this order: each looks at what those before it have done.
@@ -80,7 +117,6 @@ const TRANSITION_PROGRAMS: [&str; 3] = [name::PROG_TRANSITION, name::PROG_SECOND
 pub struct Kernel {
     /// The programs stay attached while it lives.
     ebpf: Ebpf,
-    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     counters: PerCpuArray<MapData, u64>,
     missed: Missed,
     /// Tasks are preempted in the programs: the third is attached, if it can be.
@@ -97,7 +133,6 @@ impl Kernel {
     /// Loads and attaches. The iterators and the ring are handed out once.
     pub fn attach(plan: &Plan) -> Result<(Self, RingBuf<MapData>, Passes)> {
         let (mut ebpf, btf, layout) = load(plan, false)?;
-        let logger = aya_log::EbpfLogger::init(&mut ebpf).ok();
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
         let passes = prepare_passes(&mut ebpf, &types, &layout)?;
         let accept = if plan.exact_accept {
@@ -128,7 +163,7 @@ impl Kernel {
         let ring = RingBuf::try_from(take(&mut ebpf, name::EVENTS)?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)?;
         let pids = HashMap::try_from(take(&mut ebpf, name::PIDS)?)?;
-        Ok((Self { ebpf, logger, counters, missed, preempted, pids, accept, layout }, ring, passes))
+        Ok((Self { ebpf, counters, missed, preempted, pids, accept, layout }, ring, passes))
     }
 
     /// What the kernel program counts and costs, for any thread; handed out once.
@@ -152,13 +187,24 @@ impl Kernel {
             }
         }
         let unseen = self.missed.count(|| total(&self.counters, Counter::Caught))?;
-        Ok(Lost { full: total(&self.counters, Counter::Lost)?, unseen })
+        self.lost_so_far(unseen)
     }
 
     /// The same at the end of a run: waits a second or two if it is not sure whether some are lost.
     pub fn lost_in_all(&mut self) -> Result<Lost> {
         let unseen = self.missed.settle(|| total(&self.counters, Counter::Caught))?;
-        Ok(Lost { full: total(&self.counters, Counter::Lost)?, unseen })
+        self.lost_so_far(unseen)
+    }
+
+    /// What shows in a path is among what the kernel counted, if that counted it.
+    fn lost_so_far(&self, counted: u64) -> Result<Lost> {
+        let shows = total(&self.counters, Counter::Missed)?;
+        Ok(Lost {
+            full: total(&self.counters, Counter::Lost)?,
+            no_memory: total(&self.counters, Counter::NoStorage)?,
+            unseen: counted.max(shows),
+            undecodable: 0,
+        })
     }
 
     /// Processes that are followed; one whose map is being changed may be missed until the next call.
@@ -188,13 +234,6 @@ impl Kernel {
             all.transitions = all.transitions.max(info.run_count());
         }
         Some(all)
-    }
-
-    /// Prints what the kernel program logged, which it does only in trouble.
-    pub fn flush_log(&mut self) {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
     }
 }
 

@@ -26,7 +26,7 @@
 //!   `linger_at_least` and `linger_at_most_ns` (a bound, where TCP's own times give one), `unread`,
 //!   `unsent`, `role`, `holders` (`pid`, `comm`, `fd`), `listener` (for `never-accepted`: `local`,
 //!   `holders`, `queue_len`, `queue_limit`, `waiters`), `ended` (`how`: `closed`, `exited`,
-//!   `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
+//!   `aborted`, `disconnected` (by the program, which keeps the fd), `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
 //!   `in-use`, `gone`; `by`),
 //!   `same_owner` (open findings of this owner), `netns_name`, `inode`, `evidence`, `process` and
 //!   `summary`, one sentence. `ts` is the deadline that passed, or the moment it ended;

@@ -67,7 +67,8 @@ pub(crate) fn input(line: &str) -> Input {
             let entered = value(&words, "entered").map(time);
             let (old, new) = (state(old), state(new));
             let exiting = words.contains(&"exiting");
-            Input::Transition(Transition { at, old, new, entered, actor, exiting, socket })
+            let disconnects = words.contains(&"disconnects");
+            Input::Transition(Transition { at, old, new, entered, actor, exiting, disconnects, socket })
         }
         "see" => Input::Observed(Observation {
             at,
