@@ -24,7 +24,7 @@ pub fn is_watched(pid: u32) -> bool {
 pub fn is_wanted(sk: Ptr, change: &Change, actor: u32) -> bool {
     let (filters, states) = (setting(Setting::Filters), setting(Setting::States));
     let pair = (change.old, change.new);
-    select::is_wanted(filters, states, &Live { sk, stale: change.stale }, pair, change.kind, actor)
+    select::is_wanted(filters, states, &Live { sk, stale: false }, pair, change.kind, actor)
 }
 
 /// Whether a transition is of a socket that the filters let pass. `actor` is 0 if unknown.
@@ -37,7 +37,7 @@ pub fn concerns(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> boo
         actor,
     };
     let filters = setting(Setting::Filters);
-    let socket = Live { sk, stale: change.stale };
+    let socket = Live { sk, stale: known.stale != 0 };
     select::concerns(filters, &socket, change.kind, change.local_port, &owner)
 }
 

@@ -16,7 +16,8 @@ use crate::{
 
 /// Notes that a listener comes, goes or stays.
 #[inline(never)]
-pub fn note(known: &mut Remembered, tcp: Ptr, old: u32, new: u32) {
+pub fn note(sk: Ptr, known: &mut Remembered, old: u32, new: u32) {
+    let tcp = socket::tcp_sock(sk);
     let thread = bpf_get_current_pid_tgid();
     if tcp.is_null() {
         if old == CLOSE && new == LISTEN {

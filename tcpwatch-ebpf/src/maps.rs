@@ -84,12 +84,17 @@ pub struct Remembered {
     /// The state after the last change seen; 0 if none was. Another one before the next change
     /// means that a change was missed, and then `entered_ns` says nothing.
     pub state: u8,
-    pub reserved: u8,
+    /// Of the change at hand: `MISSED` of `tcpwatch_common::flag` if one before it was seen by no program.
+    pub missed: u8,
     /// The last scan that found it with an fd.
     pub pass: u32,
     /// Source port of an earlier connection of an MPTCP socket, until this one has another.
     pub stale_port: u16,
-    pub reserved_2: [u8; 6],
+    /// 1 if its addresses are those of an earlier connection.
+    pub stale: u8,
+    /// Of the change at hand: 1 if the task that made it disconnected the socket.
+    pub disconnects: u8,
+    pub reserved: [u8; 4],
 }
 
 impl Remembered {
@@ -108,10 +113,12 @@ impl Remembered {
         told: 0,
         seen: 0,
         state: 0,
-        reserved: 0,
+        missed: 0,
         pass: 0,
         stale_port: 0,
-        reserved_2: [0; 6],
+        stale: 0,
+        disconnects: 0,
+        reserved: [0; 4],
     };
 
     /// Whether this is what was remembered of another socket: of its listener, as no program saw the birth.
@@ -131,10 +138,8 @@ impl Remembered {
         if self.owner_how != how::UNKNOWN {
             self.owner_how = how::LISTENER;
         }
-        self.local_port = 0;
         self.cookie = 0;
         self.pass = 0;
-        self.stale_port = 0;
     }
 
     /// Gives the socket an id, unless it has one of its own.

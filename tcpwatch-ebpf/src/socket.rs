@@ -5,9 +5,10 @@ use aya_ebpf::helpers::generated::{
 };
 use tcpwatch_common::{
     Field, RawSocket,
-    change::OPENED,
+    change::{BIRTH, OPENED},
     flag,
     select::{AF_INET, AF_INET6},
+    state,
 };
 
 use crate::{
@@ -70,22 +71,28 @@ pub fn source_port(sk: Ptr) -> u16 {
     u16::from_be(read(address(sk, Field::SourcePort) as u64))
 }
 
-/// Whether an MPTCP socket still has the addresses of an earlier connection: it gets those of its first path,
-/// which connects after it (net/mptcp/protocol.c: mptcp_connect).
-#[inline(always)]
-pub fn has_stale_addresses(sk: Ptr, known: &Remembered, kind: u8) -> bool {
-    if kind & OPENED != 0 {
-        return known.flags & (flag::ACTIVE | flag::PASSIVE) != 0;
+/// Notes the local port in the socket's storage, and whether an MPTCP socket still has the addresses of an
+/// earlier connection: it gets those of its first path, which connects after it (net/mptcp/protocol.c:
+/// mptcp_connect).
+#[inline(never)]
+pub fn note_addresses(sk: Ptr, known: &mut Remembered, kind: u32, new: u32) {
+    let tcp = tcp_sock(sk);
+    let opens = kind & u32::from(OPENED) != 0;
+    known.stale = 0;
+    if tcp.is_null() {
+        let before = flag::ACTIVE | flag::PASSIVE;
+        let reopens = opens && known.flags & before != 0;
+        let port = if reopens || known.stale_port != 0 { source_port(sk) } else { 0 };
+        if reopens || port != 0 && port == known.stale_port {
+            known.stale = 1;
+            known.stale_port = port;
+            known.local_port = 0;
+            return;
+        }
     }
-    known.stale_port != 0 && source_port(sk) == known.stale_port
-}
-
-/// Makes the addresses unknown.
-#[inline(always)]
-pub fn leave_out_addresses(out: &mut RawSocket) {
-    out.local_addr = [0; 16];
-    out.remote_addr = [0; 16];
-    out.remote_port = 0;
+    known.stale_port = 0;
+    let remembered = if kind & u32::from(BIRTH) != 0 { 0 } else { known.local_port };
+    known.local_port = local_port(sk, tcp, remembered, new == state::CLOSE);
 }
 
 /// `sk_shutdown` says both directions are shut.
@@ -157,6 +164,11 @@ pub fn describe(out: &mut RawSocket, sk: Ptr, tcp: Ptr, known: &Remembered, loca
     describe_common(out, sk);
     out.protocol = load(sk, Field::Protocol);
     out.local_port = local_port;
+    if known.stale != 0 {
+        out.local_addr = [0; 16];
+        out.remote_addr = [0; 16];
+        out.remote_port = 0;
+    }
 
     let socket: Ptr = load(sk, Field::SocketOfSock);
     out.inode = inode(sk, socket);

@@ -93,6 +93,99 @@ fn name(old: u32, new: u32) -> u8 {
     ((old & 0xf) << 4 | new & 0xf) as u8
 }
 
+#[inline(always)]
+fn handle(ctx: &BtfTracePointContext, known: &mut Remembered) {
+    let sk: Ptr = ctx.arg(0);
+    let old: u32 = ctx.arg(1);
+    let new: u32 = ctx.arg(2);
+    let tcp = socket::tcp_sock(sk);
+    let owned = load::<u32>(sk, Field::LockOwned) != 0;
+    let kind = change::kind(old, new);
+    look_back(sk, known, old, kind.into());
+    let actor = if owned && acts(sk, known, kind.into()) != 0 { current() } else { None };
+    known.state = new as u8;
+    let born = kind & BIRTH != 0;
+    socket::note_addresses(sk, known, kind.into(), new);
+    recognise(known, kind, new, actor.as_ref());
+    if kind & LISTENING != 0 {
+        listening::note(sk, known, old, new);
+    }
+    let local_port = known.local_port;
+    let change = Change { old, new, kind, born, owned, actor, local_port };
+    let at_ns = if !tcp.is_null() && socket::is_subflow(tcp) {
+        hide(known, &change)
+    } else {
+        if known.flags & flag::DEFERRED != 0 {
+            known.flags &= !flag::DEFERRED;
+            tell_deferred(sk, tcp, known, local_port);
+        }
+        tell(sk, tcp, known, &change, None)
+    };
+    if born {
+        known.born_ns = at_ns;
+    }
+    if old != new {
+        known.entered_ns = at_ns;
+    }
+    // Before 6.15 the cookie of a child in this very moment is its listener's
+    // (net/ipv4/inet_connection_sock.c: inet_csk_clone_lock).
+    known.cookie = if kind & ACCEPTED != 0 { 0 } else { load(sk, Field::Cookie) };
+}
+
+/// What changed.
+pub struct Change {
+    pub old: u32,
+    pub new: u32,
+    /// Bits of [`tcpwatch_common::change`].
+    pub kind: u8,
+    born: bool,
+    owned: bool,
+    actor: Option<Process>,
+    pub local_port: u16,
+}
+
+// What the next three find goes into the socket's storage. In registers each answer would double what there is
+// for the verifier to explore behind it; and only numbers are parameters, as the kernel takes no types of Rust.
+
+/// Finds out whether changes of the socket before this one were seen by no program. They are counted as lost
+/// unless nobody asked for them.
+#[inline(never)]
+fn look_back(sk: Ptr, known: &mut Remembered, old: u32, kind: u32) {
+    let born = kind & u32::from(BIRTH) != 0;
+    let before = u32::from(known.state);
+    // An accepted child begins with a copy of its listener's storage.
+    let orphan = !born && known.is_of_another(sk);
+    known.missed = 0;
+    if orphan {
+        known.become_child();
+    } else if before == 0 || before == old {
+        return;
+    }
+    known.entered_ns = 0;
+    // What is born now has no path yet that could have a gap.
+    if !born {
+        known.missed = flag::MISSED;
+    }
+    let before = if before == 0 { state::LISTEN } else { before };
+    let local_port = load(sk, Field::LocalPort);
+    let kind = change::kind(before, old);
+    let (born, owned, actor) = (false, false, None);
+    let missed = Change { old: before, new: old, kind, born, owned, actor, local_port };
+    if filter::concerns(sk, &missed, known, 0) && filter::is_wanted(sk, &missed, 0) {
+        count(Counter::Missed);
+    }
+}
+
+/// Finds out whether the running task, which holds the socket lock, made a change; 0 if not.
+#[inline(never)]
+fn acts(sk: Ptr, known: &mut Remembered, kind: u32) -> u32 {
+    let is_tcp = load::<u16>(sk, Field::Protocol) == socket::IPPROTO_TCP;
+    let error = || load(sk, Field::Error);
+    let act = act(kind as u8, is_tcp, error, || socket::both_shut(sk));
+    known.disconnects = u8::from(act == Act::Disconnect);
+    u32::from(act != Act::None)
+}
+
 /// A transition of a socket for which the kernel has no storage. It is lost, unless it is one of those that
 /// nobody asked for.
 #[inline(never)]
@@ -102,153 +195,49 @@ fn unremembered(sk: Ptr, old: u32, new: u32) {
         count(Counter::Filtered);
         return;
     }
+    let kind = change::kind(old, new);
     let mut known = Remembered::NEW;
-    let change = Change::new(sk, tcp, &known, old, new);
-    let actor = change.actor_pid();
-    if actor != 0 {
-        known.owner_how = how::FD;
-        known.owner_pid = actor;
-    }
-    let concerns = filter::concerns(sk, &change, &known, actor);
-    let asked_for = concerns && filter::is_wanted(sk, &change, actor);
-    count(if asked_for { Counter::NoStorage } else { Counter::Filtered });
-}
-
-#[inline(always)]
-fn handle(ctx: &BtfTracePointContext, known: &mut Remembered) {
-    let sk: Ptr = ctx.arg(0);
-    let tcp = socket::tcp_sock(sk);
-    // An accepted child begins with a copy of its listener's storage.
-    let orphan = known.is_of_another(sk);
-    let mut change = Change::new(sk, tcp, known, ctx.arg(1), ctx.arg(2));
-    let before = known.state;
-    change.missed = before != 0 && u32::from(before) != change.old;
-    if orphan && !change.born {
-        known.become_child();
-        change.missed = true;
-    }
-    if change.missed {
-        known.entered_ns = 0;
-        note_missed(sk, known, &change, before.into());
-    }
-    known.state = change.new as u8;
-    recognise(known, &change);
-    if change.kind & LISTENING != 0 {
-        listening::note(known, tcp, change.old, change.new);
-    }
-    known.local_port = change.local_port;
-    known.stale_port = if change.stale { socket::source_port(sk) } else { 0 };
-    let at_ns = if !tcp.is_null() && socket::is_subflow(tcp) {
-        hide(known, &change)
-    } else {
-        if known.flags & flag::DEFERRED != 0 {
-            known.flags &= !flag::DEFERRED;
-            tell_deferred(sk, tcp, known, change.local_port);
-        }
-        tell(sk, tcp, known, &change, None)
-    };
-    if change.born {
-        known.born_ns = at_ns;
-    }
-    if change.old != change.new {
-        known.entered_ns = at_ns;
-    }
-    // Before 6.15 the cookie of a child in this very moment is its listener's
-    // (net/ipv4/inet_connection_sock.c: inet_csk_clone_lock).
-    known.cookie = if change.is_newborn() { 0 } else { load(sk, Field::Cookie) };
-}
-
-/// Counts changes of a socket that no program has seen, unless they are of those that nobody asked for.
-/// They began in the state `before`, or in `LISTEN` if that is not known.
-#[inline(never)]
-fn note_missed(sk: Ptr, known: &Remembered, change: &Change, before: u32) {
-    let before = if before == 0 { state::LISTEN } else { before };
-    let missed = Change {
-        old: before,
-        new: change.old,
-        kind: change::kind(before, change.old),
-        actor: None,
-        ..*change
-    };
-    if filter::concerns(sk, &missed, known, change.actor_pid())
-        && filter::is_wanted(sk, &missed, 0)
+    let owned = load::<u32>(sk, Field::LockOwned) != 0;
+    if owned
+        && acts(sk, &mut known, kind.into()) != 0
+        && let Some(actor) = current()
     {
-        count(Counter::Missed);
+        known.owner_how = how::FD;
+        known.owner_pid = actor.pid;
     }
-}
-
-/// What changed.
-#[derive(Clone, Copy)]
-pub struct Change {
-    pub old: u32,
-    pub new: u32,
-    /// Bits of [`tcpwatch_common::change`].
-    pub kind: u8,
-    born: bool,
-    owned: bool,
-    /// A change of this socket before this one was seen by no program.
-    missed: bool,
-    /// The process that made it, if that is certain.
-    actor: Option<Process>,
-    act: Act,
-    /// The addresses are those of an earlier connection.
-    pub stale: bool,
-    pub local_port: u16,
-}
-
-impl Change {
-    #[inline(always)]
-    fn new(sk: Ptr, tcp: Ptr, known: &Remembered, old: u32, new: u32) -> Self {
-        let owned = load::<u32>(sk, Field::LockOwned) != 0;
-        let kind = change::kind(old, new);
-        let error = || load(sk, Field::Error);
-        let act = if owned {
-            act(kind, !tcp.is_null(), error, || socket::both_shut(sk))
-        } else {
-            Act::None
-        };
-        let actor = if act == Act::None { None } else { current() };
-        let stale = tcp.is_null() && socket::has_stale_addresses(sk, known, kind);
-        let closing = new == state::CLOSE;
-        let local_port =
-            if stale { 0 } else { socket::local_port(sk, tcp, known.local_port, closing) };
-        let born = kind & BIRTH != 0;
-        Self { old, new, kind, born, owned, missed: false, actor, act, stale, local_port }
-    }
-
-    /// Id of the process that made it, 0 if unknown.
-    #[inline(always)]
-    fn actor_pid(&self) -> u32 {
-        self.actor.map_or(0, |process| process.pid)
-    }
-
-    /// A child that has only just been made from its listener.
-    #[inline(always)]
-    fn is_newborn(&self) -> bool {
-        self.born && self.kind & ACCEPTED != 0
-    }
+    let local_port = socket::local_port(sk, tcp, 0, new == state::CLOSE);
+    let change = Change { old, new, kind, born: false, owned, actor: None, local_port };
+    let actor_pid = known.owner_pid;
+    let asked_for = filter::concerns(sk, &change, &known, actor_pid)
+        && filter::is_wanted(sk, &change, actor_pid);
+    count(if asked_for { Counter::NoStorage } else { Counter::Filtered });
 }
 
 /// Gives the socket an id if this is its birth or the first we see of it, and notes its owner.
 #[inline(always)]
-fn recognise(known: &mut Remembered, change: &Change) {
-    let kind = change.kind;
+fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>) {
     if kind & ACCEPTED != 0 {
         known.become_child();
     }
     if kind & OPENED != 0 {
-        let (told, seen, state) = (known.told, known.seen, known.state);
-        *known = Remembered { told, seen, state, ..Remembered::NEW };
-        known.flags = if change.new == state::SYN_SENT { flag::ACTIVE } else { 0 };
-        if let Some(actor) = change.actor {
-            known.owner_how = if change.new == state::LISTEN { how::LISTEN } else { how::CONNECT };
+        known.id = 0;
+        known.listener = 0;
+        known.born_ns = 0;
+        known.entered_ns = 0;
+        known.pass = 0;
+        known.flags = if new == state::SYN_SENT { flag::ACTIVE } else { 0 };
+        known.owner_how = how::UNKNOWN;
+        known.owner_pid = 0;
+        known.owner_comm = [0; 16];
+        if let Some(actor) = actor {
+            known.owner_how = if new == state::LISTEN { how::LISTEN } else { how::CONNECT };
             known.owner_pid = actor.pid;
             known.owner_comm = actor.comm;
         }
     }
     // Whoever closes a connection has a descriptor of it.
     let uncertain = known.owner_how == how::UNKNOWN || known.owner_how == how::LISTENER;
-    if let Some(actor) = change.actor
+    if let Some(actor) = actor
         && uncertain
         && kind & BIRTH == 0
     {
@@ -288,10 +277,7 @@ fn tell_deferred(sk: Ptr, tcp: Ptr, known: &mut Remembered, local_port: u16) {
         kind: ACCEPTED,
         born: false,
         owned: false,
-        missed: false,
         actor: None,
-        act: Act::None,
-        stale: false,
         local_port,
     };
     tell(sk, tcp, known, &change, Some(entered_ns));
@@ -301,7 +287,7 @@ fn tell_deferred(sk: Ptr, tcp: Ptr, known: &mut Remembered, local_port: u16) {
 /// Filters, emits and counts; returns when the change happened, which is now unless it is told late.
 #[inline(always)]
 fn tell(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u64>) -> u64 {
-    let actor_pid = change.actor_pid();
+    let actor_pid = change.actor.map_or(0, |process| process.pid);
     if !filter::concerns(sk, change, known, actor_pid) {
         count(Counter::Filtered);
         return unsafe { bpf_ktime_get_ns() };
@@ -330,23 +316,18 @@ fn emit(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u
     let out = unsafe { &mut *entry.as_mut_ptr() };
     out.at_ns = at_ns;
     socket::describe(&mut out.socket, sk, tcp, known, change.local_port);
-    if change.stale {
-        socket::leave_out_addresses(&mut out.socket);
-    }
-    out.socket.cookie = if change.is_newborn() { 0 } else { socket::cookie(sk) };
+    let newborn = change.born && change.kind & ACCEPTED != 0;
+    out.socket.cookie = if newborn { 0 } else { socket::cookie(sk) };
     if change.owned {
         out.socket.flags |= flag::OWNED;
     }
-    // What is born now has no path yet that could have a gap.
-    if change.missed && !change.born {
-        out.socket.flags |= flag::MISSED;
-    }
-    out.actor_pid = change.actor_pid();
+    out.socket.flags |= known.missed;
+    out.actor_pid = change.actor.map_or(0, |process| process.pid);
     out.actor_comm = change.actor.map_or([0; 16], |process| process.comm);
     out.old = change.old as u8;
     out.new = change.new as u8;
-    out.actor_exiting = change.actor.map_or(0, |process| u8::from(process.exiting));
-    out.actor_disconnects = u8::from(change.act == Act::Disconnect);
+    out.actor_exiting = change.actor.map_or(0, |process| process.exiting as u8);
+    out.actor_disconnects = known.disconnects;
     entry.submit(wakeup(count(Counter::Emitted)));
     at_ns
 }

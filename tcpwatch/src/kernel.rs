@@ -6,6 +6,7 @@ pub mod child;
 pub mod clock;
 pub mod facts;
 pub mod layout;
+pub mod lost;
 pub mod load;
 pub mod memory;
 pub mod meters;

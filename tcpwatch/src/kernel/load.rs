@@ -16,7 +16,8 @@ use aya::{
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
 use super::{
-    btf::Btf, layout::Layout, meters::Meters, missed::Missed, pass::Passes, preemption, sys,
+    btf::Btf, layout::Layout, lost::Lost, meters::Meters, missed::Missed, pass::Passes, preemption,
+    sys,
 };
 use crate::core::{filter::Filter, state::State, time::Nanos};
 
@@ -64,52 +65,6 @@ pub struct RunTime {
     pub transitions: u64,
 }
 
-/// Transitions that were lost.
-#[derive(Clone, Copy, Default)]
-pub struct Lost {
-    /// The ring was full.
-    pub full: u64,
-    /// The kernel had no memory for what is remembered of their sockets.
-    pub no_memory: u64,
-    /// No program was run for them, whoever's sockets they were of; or it shows in the path of a socket that
-    /// the filters concern that none was.
-    pub unseen: u64,
-    /// Their records made no sense.
-    pub undecodable: u64,
-}
-
-impl Lost {
-    /// How many in all.
-    pub fn total(&self) -> u64 {
-        self.full + self.no_memory + self.unseen + self.undecodable
-    }
-
-    /// How many more than `before` were lost in each way, and what helps against it.
-    pub fn since(&self, before: &Self) -> impl Iterator<Item = (u64, &'static str)> {
-        let ways = [
-            (
-                self.full,
-                before.full,
-                "the ring buffer was full; a larger --ring-size may help",
-            ),
-            (
-                self.no_memory,
-                before.no_memory,
-                "the kernel had no memory for data about their sockets; a larger net.core.optmem_max in their network namespace may help",
-            ),
-            (
-                self.unseen,
-                before.unseen,
-                "the kernel did not run the program for them, whoever's sockets they were of; the next scan finds what they changed",
-            ),
-            (self.undecodable, before.undecodable, "their records made no sense"),
-        ];
-        ways.into_iter()
-            .map(|(now, before, why)| (now.saturating_sub(before), why))
-            .filter(|(count, _)| *count > 0)
-    }
-}
-
 /// The programs on the tracepoint of transitions, in this order: each looks at what those before it have done.
 const TRANSITION_PROGRAMS: [&str; 3] = [name::PROG_TRANSITION, name::PROG_SECOND, name::PROG_LAST];
 
@@ -132,7 +87,15 @@ pub struct Kernel {
 impl Kernel {
     /// Loads and attaches. The iterators and the ring are handed out once.
     pub fn attach(plan: &Plan) -> Result<(Self, RingBuf<MapData>, Passes)> {
-        let (mut ebpf, btf, layout) = load(plan, false)?;
+        Self::attach_as(plan, |_| ())
+    }
+
+    /// The same, as on a kernel that differs from this one, for tests.
+    pub fn attach_as(
+        plan: &Plan,
+        differs: impl FnOnce(&mut Layout),
+    ) -> Result<(Self, RingBuf<MapData>, Passes)> {
+        let (mut ebpf, btf, layout) = load(plan, false, differs)?;
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
         let passes = prepare_passes(&mut ebpf, &types, &layout)?;
         let accept = if plan.exact_accept {
@@ -254,7 +217,7 @@ fn total(counters: &PerCpuArray<MapData, u64>, counter: Counter) -> Result<u64> 
 pub fn look(plan: &Plan) -> Result<Passes> {
     // It takes as long as the loader, which reads them again for itself.
     let types = std::thread::spawn(aya::Btf::from_sys_fs);
-    let (mut ebpf, _, layout) = load(plan, true)?;
+    let (mut ebpf, _, layout) = load(plan, true, |_| ())?;
     let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let types = types.context("read the kernel's BTF")?;
     let mut passes = only_holders(&mut ebpf, &types)?;
@@ -281,14 +244,19 @@ impl Later {
 }
 
 /// The object with its constants and sets filled in; no program is loaded yet.
-fn load(plan: &Plan, look_only: bool) -> Result<(Ebpf, Btf, Layout)> {
+fn load(
+    plan: &Plan,
+    look_only: bool,
+    differs: impl FnOnce(&mut Layout),
+) -> Result<(Ebpf, Btf, Layout)> {
     // Reading the kernel's types takes most of the time here, and the loader reads them, too.
     let loader = std::thread::spawn(EbpfLoader::new);
     let btf = Btf::read(Path::new(VMLINUX)).context(
         "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF); tcpwatch needs Linux 5.15 or newer with BTF",
     )?;
     require(&btf)?;
-    let layout = Layout::find(&btf);
+    let mut layout = Layout::find(&btf);
+    differs(&mut layout);
     if let Some(spec) = layout.missing().first() {
         bail!(
             "this kernel has no {}::{} of {} bytes, which tcpwatch reads; see tcpwatch doctor",

@@ -32,7 +32,8 @@ use crate::{
     },
     kernel::{
         clock, facts,
-        load::{Kernel, Lost, Plan},
+        load::{Kernel, Plan},
+        lost::Lost,
         memory,
     },
     output,

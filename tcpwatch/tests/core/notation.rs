@@ -68,7 +68,9 @@ pub(crate) fn input(line: &str) -> Input {
             let (old, new) = (state(old), state(new));
             let exiting = words.contains(&"exiting");
             let disconnects = words.contains(&"disconnects");
-            Input::Transition(Transition { at, old, new, entered, actor, exiting, disconnects, socket })
+            let transition =
+                Transition { at, old, new, entered, actor, exiting, disconnects, socket };
+            Input::Transition(transition)
         }
         "see" => Input::Observed(Observation {
             at,
@@ -189,7 +191,7 @@ fn socket(name: &str, words: &[&str]) -> Socket {
     let inode = number("inode");
     Socket {
         id: Some(id(name)),
-        cookie: None,
+        cookie: number("cookie"),
         listener: value(words, "listener").map(id),
         born: value(words, "born").map(time),
         netns: 1,
@@ -223,6 +225,6 @@ fn socket(name: &str, words: &[&str]) -> Socket {
             retransmits: 0,
         }),
         error: small("error"),
-        uncertain: false,
+        uncertain: words.contains(&"missed"),
     }
 }

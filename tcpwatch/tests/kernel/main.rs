@@ -11,6 +11,7 @@ mod errors;
 mod evidence;
 mod files;
 mod findings;
+mod gaps;
 #[path = "../export/harmless.rs"]
 mod harmless;
 mod hostile;
@@ -20,6 +21,7 @@ mod odd;
 mod owners;
 mod peers;
 mod privileges;
+mod queues;
 mod real;
 mod record;
 mod run;
@@ -69,6 +71,8 @@ fn tests() -> Vec<Test> {
         files::tests(),
         leaks::tests(),
         cost::tests(),
+        gaps::tests(),
+        queues::tests(),
         real::tests(),
         evidence::tests(),
         run::tests(),
