@@ -106,6 +106,7 @@ fn transition(choices: &mut Choices<'_>, at: Timestamp) -> Input {
         entered: earlier(choices, at),
         actor: choices.maybe(Choices::process),
         exiting: choices.below(8) == 0,
+        disconnects: choices.below(8) == 0,
         socket: socket(choices, at),
     })
 }

@@ -142,4 +142,7 @@ fields! {
     TaskLeader: "task_struct" "group_leader" 8 Required,
     TaskComm: "task_struct" "comm" 16 Required,
     TaskFlags: "task_struct" "flags" 4 Required,
+    TaskSignal: "task_struct" "signal" 8 Optional,
+    SignalFlags: "signal_struct" "flags" 4 Optional,
+    SignalLive: "signal_struct" "live.counter" 4 Optional,
 }

@@ -7,9 +7,11 @@
 
 #![no_std]
 
+pub mod change;
 mod detail;
 mod field;
 mod raw;
+pub mod select;
 mod setting;
 pub mod tally;
 
@@ -17,8 +19,8 @@ pub use detail::{DETAILS, DETAILS_LEN, UNKNOWN};
 pub use field::{FIELD_COUNT, FIELDS, Field, FieldSpec, MISSING, Need};
 pub use raw::{COMM_LEN, RawObserved, RawSocket, RawTransition, flag, how, look, opened};
 pub use setting::{
-    COUNTER_COUNT, Counter, MOST_EMITTED, MOST_QUEUED, PASS_SETTING_COUNT, PassSetting,
-    SETTING_COUNT, Setting, filter,
+    COUNTER_COUNT, Counter, MOST_DETAILED, MOST_EMITTED, MOST_QUEUED, PASS_SETTING_COUNT,
+    PassSetting, SETTING_COUNT, STEP_BYTES, Setting, filter,
 };
 
 /// Names of the maps and globals in the kernel object.

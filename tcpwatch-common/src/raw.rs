@@ -63,6 +63,8 @@ pub mod flag {
     pub const ACTIVE: u8 = 32;
     /// Kept in the kernel only: the birth of this child has not been told yet.
     pub const DEFERRED: u8 = 64;
+    /// A change of this socket before this one, or its birth, was seen by no program.
+    pub const MISSED: u8 = 128;
 }
 
 /// Everything one look at a socket yields. 168 bytes, no padding.
@@ -151,10 +153,10 @@ pub struct RawTransition {
     pub old: u8,
     /// State after.
     pub new: u8,
-    /// 1 if that process was ending (`PF_EXITING`): the kernel closed its files for it.
+    /// 1 if that process was ending: the kernel closed its files for it.
     pub actor_exiting: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// 1 if that process disconnected the socket and kept its file descriptor.
+    pub actor_disconnects: u8,
     /// Name of that process.
     pub actor_comm: [u8; COMM_LEN],
 }

@@ -1,5 +1,7 @@
 //! Load-time settings, pass settings and counters: small arrays of integers with named slots.
 
+use crate::{DETAILS_LEN, RawObserved};
+
 /// Slots of the `SETTINGS` global, a `[u32; SETTING_COUNT]` in `.rodata`.
 ///
 /// They are constants to the verifier, so code behind a filter that is off is removed.
@@ -53,6 +55,27 @@ pub const MOST_QUEUED: u32 = 16;
 /// The same where nothing else finds those of other network namespaces, once tracing.
 pub const MOST_EMITTED: u32 = 128;
 
+/// Connections of a longer queue are emitted without their details, as one step of an iterator cannot write
+/// more than [`STEP_BYTES`].
+pub const MOST_DETAILED: u32 = 62;
+
+/// What one step of an iterator may write (`kernel/bpf/bpf_iter.c`: `bpf_seq_read` allocates
+/// `PAGE_SIZE << 3`, and a page has no less than 4 KiB). A step that writes as much fails with the whole read.
+pub const STEP_BYTES: usize = 4096 << 3;
+
+/// A listener with its queue.
+const fn step_bytes(queued: u32, each: usize) -> usize {
+    size_of::<RawObserved>() + queued as usize * each
+}
+
+const _: () = {
+    let detailed = size_of::<RawObserved>() + DETAILS_LEN;
+    assert!(step_bytes(MOST_EMITTED, size_of::<RawObserved>()) < STEP_BYTES);
+    assert!(step_bytes(MOST_QUEUED, size_of::<RawObserved>()) < STEP_BYTES);
+    assert!(step_bytes(MOST_DETAILED, detailed) < STEP_BYTES);
+    assert!(step_bytes(MOST_DETAILED + 1, detailed) >= STEP_BYTES, "there is room for more");
+};
+
 /// Slots of the `PASS` map, which says what the iterators emit.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +101,7 @@ pub enum Counter {
     Filtered,
     /// Transitions lost because the ring was full.
     Lost,
-    /// Sockets for which the kernel would not allocate storage.
+    /// Transitions lost because the kernel had no memory for what is remembered of their sockets.
     NoStorage,
     /// Children of followed processes that found `PIDS` full.
     Unfollowed,
@@ -86,7 +109,10 @@ pub enum Counter {
     Caught,
     /// Those of them that a task made: one that was preempted in the first program waits for the CPU.
     Preempted,
+    /// Times that a socket was not in the state that its last transition led to: no program has seen what
+    /// was between.
+    Missed,
 }
 
 /// Number of [`Counter`] slots.
-pub const COUNTER_COUNT: usize = 7;
+pub const COUNTER_COUNT: usize = 8;

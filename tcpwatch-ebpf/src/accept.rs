@@ -9,7 +9,7 @@ use tcpwatch_common::how;
 
 use crate::{
     kernel::{Ptr, current},
-    maps::{new_id, remembered},
+    maps::remembered,
 };
 
 #[fexit(function = "inet_csk_accept")]
@@ -28,9 +28,7 @@ fn accepted(child: Ptr) -> i32 {
         return 0;
     }
     if let (Some(known), Some(process)) = (remembered(child), current()) {
-        if known.id == 0 {
-            known.id = new_id();
-        }
+        known.identify(child);
         known.owner_how = how::ACCEPT;
         known.owner_pid = process.pid;
         known.owner_comm = process.comm;

@@ -5,9 +5,10 @@ use tcpwatch_common::{Field, UNKNOWN, each_detail};
 
 use crate::kernel::{Ptr, has, load, load16, offset_by};
 
-/// Writes them. One by one, as there is no room for all of them on the stack.
+/// Writes them. One by one, as there is no room for all of them on the stack. Says whether there was room for
+/// all: after one that had none there is none for the next.
 #[inline(always)]
-pub fn write(seq: *mut seq_file, tcp: Ptr) {
+pub fn write(seq: *mut seq_file, tcp: Ptr) -> bool {
     macro_rules! put {
         ($($field:ident: $type:ty,)*) => {
             $(number(
@@ -19,7 +20,7 @@ pub fn write(seq: *mut seq_file, tcp: Ptr) {
     each_detail!(put);
     number(seq, least_rtt(tcp));
     let name = congestion(tcp);
-    unsafe { bpf_seq_write(seq, name.as_ptr().cast(), name.len() as u32) };
+    unsafe { bpf_seq_write(seq, name.as_ptr().cast(), name.len() as u32) == 0 }
 }
 
 #[inline(always)]

@@ -21,6 +21,8 @@ pub type Ptr = *const c_void;
 // include/linux/sched.h
 const PF_EXITING: u32 = 0x4;
 const PF_KTHREAD: u32 = 0x0020_0000;
+// include/linux/sched/signal.h
+const SIGNAL_GROUP_EXIT: u32 = 0x4;
 
 /// A load-time setting.
 #[inline(always)]
@@ -102,13 +104,13 @@ pub fn at(base: u64, field: Field) -> u64 {
 pub struct Process {
     pub pid: u32,
     pub comm: [u8; COMM_LEN],
-    /// The task is ending: what it does now, the kernel does for it.
-    pub exiting: bool,
+    /// 1 if it is ending: what it does now, the kernel does for it.
+    pub exiting: u32,
 }
 
 impl Process {
     /// Nobody.
-    pub const NONE: Self = Self { pid: 0, comm: [0; COMM_LEN], exiting: false };
+    pub const NONE: Self = Self { pid: 0, comm: [0; COMM_LEN], exiting: 0 };
 }
 
 /// The process of a task; `None` for a kernel thread.
@@ -122,8 +124,21 @@ pub fn process(task: Ptr) -> Option<Process> {
     Some(Process {
         pid: load(task, Field::TaskTgid),
         comm: load16(leader, Field::TaskComm),
-        exiting: flags & PF_EXITING != 0,
+        exiting: flags / PF_EXITING & ends_with(task),
     })
+}
+
+/// 1 if a process ends with this task, should that be ending: all its threads are to end, or it is the last
+/// (kernel/exit.c: do_exit). A thread with a descriptor table of its own may end alone, and close what is in
+/// it. Arithmetic instead of branches, each of which would double what the verifier explores.
+#[inline(always)]
+fn ends_with(task: Ptr) -> u32 {
+    if !has(Field::TaskSignal) || !has(Field::SignalFlags) || !has(Field::SignalLive) {
+        return 1;
+    }
+    let signal: Ptr = load(task, Field::TaskSignal);
+    let none_lives = load::<u32>(signal, Field::SignalLive).wrapping_sub(1) >> 31;
+    (load::<u32>(signal, Field::SignalFlags) / SIGNAL_GROUP_EXIT | none_lives) & 1
 }
 
 /// The process on this CPU. It is the cause of what happens only where [`crate::transition`]

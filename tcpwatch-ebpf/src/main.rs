@@ -14,6 +14,7 @@ mod empty;
 mod filter;
 mod follow;
 mod kernel;
+mod listening;
 mod maps;
 mod pass;
 mod queue;

@@ -8,11 +8,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tcpwatch_common::{
-    COMM_LEN, COUNTER_COUNT, Counter, PASS_SETTING_COUNT, PassSetting, RawObserved, RawTransition,
-    Setting, tally::TALLY_LEN,
+    COMM_LEN, COUNTER_COUNT, Counter, Field, PASS_SETTING_COUNT, PassSetting, RawObserved,
+    RawTransition, Setting, flag, how, tally::TALLY_LEN,
 };
 
-use crate::kernel::{Ptr, setting};
+use crate::kernel::{Ptr, load, setting};
 
 const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
 const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
@@ -24,6 +24,7 @@ const LOOK_EVERY: u64 = 64;
 
 const MAX_PIDS: usize = 4096;
 const MAX_NETNS: usize = 1024;
+const MAX_LISTENING: usize = 1024;
 const PORT_WORDS: usize = 65_536 / 64;
 
 #[btf_map]
@@ -38,6 +39,9 @@ static NEXT_ID: PerCpuArray<u64, 1> = PerCpuArray::new();
 pub static PIDS: HashMap<u32, u8, MAX_PIDS> = HashMap::new();
 #[btf_map]
 pub static NETNS: HashMap<u32, u8, MAX_NETNS> = HashMap::new();
+/// Ids of the MPTCP sockets on which threads call `listen` just now, by thread.
+#[btf_map]
+pub static LISTENING: HashMap<u64, u64, MAX_LISTENING> = HashMap::new();
 #[btf_map]
 pub static LOCAL_PORTS: Array<u64, PORT_WORDS> = Array::new();
 #[btf_map]
@@ -70,6 +74,9 @@ pub struct Remembered {
     pub local_port: u16,
     /// Owner's name.
     pub owner_comm: [u8; COMM_LEN],
+    /// The socket's cookie; 0 if it is not known yet. An accepted child whose birth no program saw still has
+    /// its listener's here.
+    pub cookie: u64,
     /// The change that the first program has told, for the others; 0 if none.
     pub told: u8,
     /// The change that the second program has seen, for the last; 0 if none.
@@ -77,9 +84,77 @@ pub struct Remembered {
     /// The state after the last change seen; 0 if none was. Another one before the next change
     /// means that a change was missed, and then `entered_ns` says nothing.
     pub state: u8,
-    pub reserved: u8,
-    /// The last pass that found it with an fd.
+    /// Of the change at hand: `MISSED` of `tcpwatch_common::flag` if one before it was seen by no program.
+    pub missed: u8,
+    /// The last scan that found it with an fd.
     pub pass: u32,
+    /// Source port of an earlier connection of an MPTCP socket, until this one has another.
+    pub stale_port: u16,
+    /// 1 if its addresses are those of an earlier connection.
+    pub stale: u8,
+    /// Of the change at hand: 1 if the task that made it disconnected the socket.
+    pub disconnects: u8,
+    pub reserved: [u8; 4],
+}
+
+impl Remembered {
+    /// Nothing is known yet.
+    pub const NEW: Self = Self {
+        id: 0,
+        listener: 0,
+        born_ns: 0,
+        entered_ns: 0,
+        owner_pid: 0,
+        owner_how: how::UNKNOWN,
+        flags: 0,
+        local_port: 0,
+        owner_comm: [0; COMM_LEN],
+        cookie: 0,
+        told: 0,
+        seen: 0,
+        state: 0,
+        missed: 0,
+        pass: 0,
+        stale_port: 0,
+        stale: 0,
+        disconnects: 0,
+        reserved: [0; 4],
+    };
+
+    /// Whether this is what was remembered of another socket: of its listener, as no program saw the birth.
+    #[inline(always)]
+    pub fn is_of_another(&self, sk: Ptr) -> bool {
+        self.cookie != 0 && self.cookie != load::<u64>(sk, Field::Cookie)
+    }
+
+    /// Makes what was copied from a listener the child's own, which has no id yet.
+    #[inline(always)]
+    pub fn become_child(&mut self) {
+        self.listener = self.id;
+        self.id = 0;
+        self.born_ns = 0;
+        self.entered_ns = 0;
+        self.flags = flag::PASSIVE;
+        if self.owner_how != how::UNKNOWN {
+            self.owner_how = how::LISTENER;
+        }
+        self.cookie = 0;
+        self.pass = 0;
+    }
+
+    /// Gives the socket an id, unless it has one of its own.
+    #[inline(always)]
+    pub fn identify(&mut self, sk: Ptr) {
+        /// A state that no socket is in: the next transition shows that some were missed.
+        const UNSEEN: u8 = 15;
+        if self.is_of_another(sk) {
+            self.become_child();
+            self.state = UNSEEN;
+        }
+        if self.id == 0 {
+            self.id = new_id();
+        }
+    }
 }
 
 /// Flags are `BPF_F_NO_PREALLOC | BPF_F_CLONE`, for which aya-ebpf's own type has no room.

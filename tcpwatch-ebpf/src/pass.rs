@@ -3,6 +3,10 @@
 //! `task_file` names holders and takes in sockets that were open before tcpwatch. `storage`
 //! finds sockets without a file descriptor: the accept queue, and closed ones in transit. Where it would
 //! harm the kernel, `task_file` emits the accept queues.
+//!
+//! What one step of an iterator writes must fit the kernel's buffer ([`tcpwatch_common::STEP_BYTES`]), else
+//! the whole read fails. What does not fit behind the steps before it is undone and shown again
+//! (kernel/bpf/bpf_iter.c: bpf_seq_read), so a step notes what it has done only after all was written.
 
 use core::mem::MaybeUninit;
 
@@ -13,13 +17,16 @@ use aya_ebpf::{
         bpf_sock_from_file,
     },
 };
-use tcpwatch_common::{Field, PassSetting, RawObserved, Setting, flag, how, look, opened, state};
+use tcpwatch_common::{
+    Field, MOST_DETAILED, MOST_EMITTED, PassSetting, RawObserved, Setting, flag, how, look, opened,
+    state,
+};
 
 use crate::{
     detail,
     filter::is_watched,
     kernel::{Process, Ptr, has, load, process, read, setting},
-    maps::{Remembered, new_id, pass_setting, remembered, scratch},
+    maps::{Remembered, pass_setting, remembered, scratch},
     queue, socket, waiters,
 };
 
@@ -54,7 +61,7 @@ pub struct StorageContext {
     meta: *const IterMeta,
     map: Ptr,
     sk: Ptr,
-    value: *const Remembered,
+    value: *mut Remembered,
 }
 
 #[unsafe(no_mangle)]
@@ -86,11 +93,19 @@ pub extern "C" fn task_file(ctx: *const TaskFileContext) -> i32 {
     }
     let Some(holder) = process(task) else { return 0 };
     let file = if waiters::readable() { read(unsafe { &raw const (*ctx).file } as u64) } else { 0 };
-    let look = Look { meta, sk, file, holder: &holder, fd };
+    let look = Look { meta, sk, file, holder: &holder, fd, details: true };
+    let number = pass_setting(PassSetting::Number);
     if setting(Setting::LookOnly) != 0 {
         let mut known = stranger(sk);
         adopt(&mut known, sk, &holder, watched);
-        emit(&look, &known);
+        // Of a listener with a queue it is remembered that this was walked.
+        let own = if load::<u32>(sk, Field::QueueLen) != 0 { remembered(sk) } else { None };
+        let walked = own.as_ref().is_some_and(|own| own.pass == number);
+        if emit(&look, &known, walked)
+            && let Some(own) = own
+        {
+            own.pass = number;
+        }
         return 0;
     }
     let Some(known) = remembered(sk) else { return 0 };
@@ -98,8 +113,10 @@ pub extern "C" fn task_file(ctx: *const TaskFileContext) -> i32 {
     if pass_setting(PassSetting::PidsOnly) != 0 && !watched {
         return 0;
     }
-    known.pass = pass_setting(PassSetting::Number);
-    emit(&look, known);
+    let walked = known.pass == number;
+    if emit(&look, known, walked) {
+        known.pass = number;
+    }
     0
 }
 
@@ -137,13 +154,14 @@ pub extern "C" fn storage(ctx: *const StorageContext) -> i32 {
     if sk.is_null() || value.is_null() {
         return 0;
     }
-    let known = unsafe { &*value };
+    let known = unsafe { &mut *value };
     // Writing it again would be quadratic, too: the kernel finds its place in the map anew for each
     // buffer it hands out (net/core/bpf_sk_storage.c: bpf_sk_storage_map_seq_find_next).
     if known.pass == pass_setting(PassSetting::Number) || !socket::is_ours(sk) {
         return 0;
     }
-    emit(&Look { meta, sk, file: 0, holder: &Process::NONE, fd: 0 }, known);
+    known.identify(sk);
+    record(&Look::at(meta, sk), known, socket::tcp_sock(sk));
     0
 }
 
@@ -195,18 +213,18 @@ pub extern "C" fn tcp(ctx: *const TcpContext) -> i32 {
     if !is_wanted(sk) {
         return 0;
     }
-    let look = Look { meta, sk, file: 0, holder: &Process::NONE, fd: 0 };
+    let look = Look::at(meta, sk);
     if setting(Setting::LookOnly) != 0 {
-        emit(&look, &stranger(sk));
+        record(&look, &stranger(sk), sk);
         return 0;
     }
     let Some(known) = remembered(sk) else { return 0 };
-    if known.id == 0 {
-        known.id = new_id();
-    } else if known.pass == pass_setting(PassSetting::Number) {
+    // Its holder was seen in this scan.
+    if known.id != 0 && known.pass == pass_setting(PassSetting::Number) {
         return 0;
     }
-    emit(&look, known);
+    known.identify(sk);
+    record(&look, known, sk);
     0
 }
 
@@ -238,8 +256,10 @@ fn minisock(meta: *const IterMeta, common: Ptr) {
 /// Takes in a socket that we had not seen, and corrects an owner that was only inherited.
 #[inline(always)]
 fn adopt(known: &mut Remembered, sk: Ptr, holder: &Process, watched: bool) {
-    if known.id == 0 {
-        known.id = new_id();
+    known.identify(sk);
+    // What is copied to children tells them from their listener.
+    if known.cookie == 0 {
+        known.cookie = socket::cookie(sk);
     }
     if watched {
         known.flags |= flag::WATCHED;
@@ -313,42 +333,57 @@ struct Look<'a> {
     file: u64,
     holder: &'a Process,
     fd: u32,
+    /// With the details that were asked for.
+    details: bool,
 }
 
-/// Emits a socket, and before it what waits at it to be accepted, unless `storage` does.
+impl Look<'_> {
+    /// At a socket that was not found through a file.
+    #[inline(always)]
+    fn at(meta: *const IterMeta, sk: Ptr) -> Self {
+        Self { meta, sk, file: 0, holder: &Process::NONE, fd: 0, details: true }
+    }
+}
+
+/// Emits a socket that somebody holds, and before it what waits at it to be accepted, unless `storage` does.
+/// The queue is `walked` already if another holder was here in this pass. Says whether all was written.
 #[inline(always)]
-fn emit(seen: &Look<'_>, known: &Remembered) {
+fn emit(seen: &Look<'_>, known: &Remembered, walked: bool) -> bool {
     let tcp = socket::tcp_sock(seen.sk);
     let listens = u32::from(load::<u8>(seen.sk, Field::State)) == state::LISTEN;
-    if listens && !tcp.is_null() && seen.file != 0 {
+    if listens && !tcp.is_null() && !walked {
         let emits = setting(Setting::EmitQueued) != 0 && pass_setting(PassSetting::PidsOnly) == 0;
-        queue::mark(known, tcp, |child, known| {
+        // That a connection is seen matters more than its details.
+        let details = setting(Setting::Details) != 0
+            && load::<u32>(seen.sk, Field::QueueLen) <= MOST_DETAILED;
+        let most = if details { MOST_DETAILED } else { MOST_EMITTED };
+        queue::mark(known, tcp, most, |child, known| {
             if emits {
-                let look =
-                    Look { meta: seen.meta, sk: child, file: 0, holder: &Process::NONE, fd: 0 };
+                let look = Look { details, ..Look::at(seen.meta, child) };
                 record(&look, known, socket::tcp_sock(child));
             }
         });
     }
-    record(seen, known, tcp);
+    record(seen, known, tcp)
 }
 
+/// Emits one look, if it is at a socket that is asked for. Says whether it was written.
 #[inline(never)]
-fn record(seen: &Look<'_>, known: &Remembered, tcp: Ptr) {
+fn record(seen: &Look<'_>, known: &Remembered, tcp: Ptr) -> bool {
     let sk = seen.sk;
     // Before the state is read, so that a later transition sorts behind this look.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let present: u8 = load(sk, Field::State);
     if pass_setting(PassSetting::States) >> (present & 31) & 1 == 0 {
-        return;
+        return true;
     }
     if !tcp.is_null() && socket::is_subflow(tcp) {
-        return;
+        return true;
     }
-    let Some(out) = scratch() else { return };
+    let Some(out) = scratch() else { return true };
     out.at_ns = at_ns;
     let closed = u32::from(present) == state::CLOSE;
-    let local_port = socket::local_port(sk, tcp, known, closed);
+    let local_port = socket::local_port(sk, tcp, known.local_port, closed);
     socket::describe(&mut out.socket, sk, tcp, known, local_port);
     out.socket.cookie = socket::cookie(sk);
     out.holder_pid = seen.holder.pid;
@@ -379,27 +414,32 @@ fn record(seen: &Look<'_>, known: &Remembered, tcp: Ptr) {
     waiters::describe(out, sk, if waited_for { seen.file } else { 0 });
     out.opened =
         if u32::from(present) == state::CLOSE_WAIT { opened(tcp) } else { opened::UNKNOWN };
-    let detailed =
-        setting(Setting::Details) != 0 && u32::from(present) == state::CLOSE_WAIT && !tcp.is_null();
+    let detailed = setting(Setting::Details) != 0
+        && seen.details
+        && u32::from(present) == state::CLOSE_WAIT
+        && !tcp.is_null();
     if detailed {
         out.bits |= look::HAS_DETAILS;
     }
-    write(seen.meta, out);
-    if detailed {
-        detail::write(unsafe { core::ptr::read_volatile(&raw const (*seen.meta).seq) }, tcp);
+    let written = write(seen.meta, out);
+    if !detailed {
+        return written;
     }
+    detail::write(unsafe { core::ptr::read_volatile(&raw const (*seen.meta).seq) }, tcp)
 }
 
 /// States in which it matters who waits for the socket.
 const WAITED_FOR: u32 = 1 << state::CLOSE_WAIT | 1 << state::CLOSE | 1 << state::LISTEN;
 
+/// Says whether there was room.
 #[inline(always)]
-fn write(meta: *const IterMeta, record: &RawObserved) {
-    unsafe {
+fn write(meta: *const IterMeta, record: &RawObserved) -> bool {
+    let failed = unsafe {
         bpf_seq_write(
             core::ptr::read_volatile(&raw const (*meta).seq),
             (&raw const *record).cast_mut().cast(),
             size_of::<RawObserved>() as u32,
-        );
-    }
+        )
+    };
+    failed == 0
 }

@@ -3,15 +3,20 @@
 use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock,
 };
-use tcpwatch_common::{Field, RawSocket, flag};
-
-use crate::{
-    kernel::{Ptr, address, has, load, load16},
-    maps::Remembered,
+use tcpwatch_common::{
+    Field, RawSocket,
+    change::{BIRTH, OPENED},
+    flag,
+    select::{AF_INET, AF_INET6},
+    state,
 };
 
-pub const AF_INET: u16 = 2;
-pub const AF_INET6: u16 = 10;
+use crate::{
+    kernel::{Ptr, address, has, load, load16, read},
+    maps::Remembered,
+    waiters,
+};
+
 pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_MPTCP: u16 = 262;
 const SOCK_STREAM: u16 = 1;
@@ -46,15 +51,48 @@ pub fn is_subflow(tcp: Ptr) -> bool {
 /// remembered serves, or `inet_sport`. Elsewhere `inet_sport` may be that of an earlier
 /// connection on the same socket.
 #[inline(always)]
-pub fn local_port(sk: Ptr, tcp: Ptr, known: &Remembered, closing: bool) -> u16 {
+pub fn local_port(sk: Ptr, tcp: Ptr, remembered: u16, closing: bool) -> u16 {
     let port: u16 = load(sk, Field::LocalPort);
     if port != 0 || !closing {
         return port;
     }
-    if known.local_port == 0 && !tcp.is_null() {
-        return u16::from_be(load(tcp, Field::SourcePort));
+    if remembered != 0 {
+        return remembered;
     }
-    known.local_port
+    if tcp.is_null() { source_port(sk) } else { u16::from_be(load(tcp, Field::SourcePort)) }
+}
+
+/// `inet_sport` of an MPTCP socket, of which the verifier knows the beginning only.
+#[inline(always)]
+pub fn source_port(sk: Ptr) -> u16 {
+    if !waiters::readable() {
+        return 0;
+    }
+    u16::from_be(read(address(sk, Field::SourcePort) as u64))
+}
+
+/// Notes the local port in the socket's storage, and whether an MPTCP socket still has the addresses of an
+/// earlier connection: it gets those of its first path, which connects after it (net/mptcp/protocol.c:
+/// mptcp_connect).
+#[inline(never)]
+pub fn note_addresses(sk: Ptr, known: &mut Remembered, kind: u32, new: u32) {
+    let tcp = tcp_sock(sk);
+    let opens = kind & u32::from(OPENED) != 0;
+    known.stale = 0;
+    if tcp.is_null() {
+        let before = flag::ACTIVE | flag::PASSIVE;
+        let reopens = opens && known.flags & before != 0;
+        let port = if reopens || known.stale_port != 0 { source_port(sk) } else { 0 };
+        if reopens || port != 0 && port == known.stale_port {
+            known.stale = 1;
+            known.stale_port = port;
+            known.local_port = 0;
+            return;
+        }
+    }
+    known.stale_port = 0;
+    let remembered = if kind & u32::from(BIRTH) != 0 { 0 } else { known.local_port };
+    known.local_port = local_port(sk, tcp, remembered, new == state::CLOSE);
 }
 
 /// `sk_shutdown` says both directions are shut.
@@ -126,6 +164,11 @@ pub fn describe(out: &mut RawSocket, sk: Ptr, tcp: Ptr, known: &Remembered, loca
     describe_common(out, sk);
     out.protocol = load(sk, Field::Protocol);
     out.local_port = local_port;
+    if known.stale != 0 {
+        out.local_addr = [0; 16];
+        out.remote_addr = [0; 16];
+        out.remote_port = 0;
+    }
 
     let socket: Ptr = load(sk, Field::SocketOfSock);
     out.inode = inode(sk, socket);

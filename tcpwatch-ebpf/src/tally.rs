@@ -1,12 +1,11 @@
 //! Counts every transition that the filters concern, for who wants numbers and no records.
 
 use tcpwatch_common::{
-    Setting, state,
+    Setting, change, state,
     tally::{BUCKETS, Histogram, bucket, pair},
 };
 
 use crate::{
-    change,
     kernel::{masked, setting},
     maps::{Remembered, fetch_add, tally},
     transition::Change,

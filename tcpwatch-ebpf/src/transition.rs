@@ -8,12 +8,16 @@
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
-use aya_log_ebpf::warn;
-use tcpwatch_common::{Counter, Field, flag, how, state};
+use tcpwatch_common::{
+    Counter, Field,
+    change::{ACCEPTED, Act, BIRTH, LISTENING, OPENED, act},
+    flag, how, state,
+};
 
 use crate::{
     change, filter,
     kernel::{Process, Ptr, current, load},
+    listening,
     maps::{EVENTS, Remembered, count, new_id, remembered, wakeup},
     socket, tally,
 };
@@ -44,13 +48,7 @@ pub fn second_chance(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(known) = remembered(ctx.arg(0)) else {
-        count(Counter::Lost);
-        if count(Counter::NoStorage) == 0 {
-            warn!(
-                &ctx,
-                "the kernel would not remember a socket (no memory, or busy): its transition is lost"
-            );
-        }
+        unremembered(ctx.arg(0), ctx.arg(1), ctx.arg(2));
         return 0;
     };
     let this = name(ctx.arg(1), ctx.arg(2));
@@ -104,15 +102,16 @@ fn handle(ctx: &BtfTracePointContext, known: &mut Remembered) {
     let tcp = socket::tcp_sock(sk);
     let owned = load::<u32>(sk, Field::LockOwned) != 0;
     let kind = change::kind(old, new);
-    let actor = if owned && is_actors(sk, kind) { current() } else { None };
-    if known.state != 0 && u32::from(known.state) != old {
-        known.entered_ns = 0;
-    }
+    look_back(sk, known, old, kind.into());
+    let actor = if owned && acts(sk, known, kind.into()) != 0 { current() } else { None };
     known.state = new as u8;
-    let born = kind & change::BIRTH != 0;
+    let born = kind & BIRTH != 0;
+    socket::note_addresses(sk, known, kind.into(), new);
     recognise(known, kind, new, actor.as_ref());
-    let local_port = socket::local_port(sk, tcp, known, new == state::CLOSE);
-    known.local_port = local_port;
+    if kind & LISTENING != 0 {
+        listening::note(sk, known, old, new);
+    }
+    let local_port = known.local_port;
     let change = Change { old, new, kind, born, owned, actor, local_port };
     let at_ns = if !tcp.is_null() && socket::is_subflow(tcp) {
         hide(known, &change)
@@ -129,13 +128,16 @@ fn handle(ctx: &BtfTracePointContext, known: &mut Remembered) {
     if old != new {
         known.entered_ns = at_ns;
     }
+    // Before 6.15 the cookie of a child in this very moment is its listener's
+    // (net/ipv4/inet_connection_sock.c: inet_csk_clone_lock).
+    known.cookie = if kind & ACCEPTED != 0 { 0 } else { load(sk, Field::Cookie) };
 }
 
 /// What changed.
 pub struct Change {
     pub old: u32,
     pub new: u32,
-    /// Bits of [`change`].
+    /// Bits of [`tcpwatch_common::change`].
     pub kind: u8,
     born: bool,
     owned: bool,
@@ -143,28 +145,87 @@ pub struct Change {
     pub local_port: u16,
 }
 
-/// Whether the running task made the change. Not in every change, even if it holds the lock:
-/// `ss -K` closes with it held and sets an error.
-#[inline(always)]
-fn is_actors(sk: Ptr, kind: u8) -> bool {
-    kind & change::CALL != 0
-        || kind & change::CLOSING_CALL != 0
-            && socket::both_shut(sk)
-            && load::<u32>(sk, Field::Error) == 0
+// What the next three find goes into the socket's storage. In registers each answer would double what there is
+// for the verifier to explore behind it; and only numbers are parameters, as the kernel takes no types of Rust.
+
+/// Finds out whether changes of the socket before this one were seen by no program. They are counted as lost
+/// unless nobody asked for them.
+#[inline(never)]
+fn look_back(sk: Ptr, known: &mut Remembered, old: u32, kind: u32) {
+    let born = kind & u32::from(BIRTH) != 0;
+    let before = u32::from(known.state);
+    // An accepted child begins with a copy of its listener's storage.
+    let orphan = !born && known.is_of_another(sk);
+    known.missed = 0;
+    if orphan {
+        known.become_child();
+    } else if before == 0 || before == old {
+        return;
+    }
+    known.entered_ns = 0;
+    // What is born now has no path yet that could have a gap.
+    if !born {
+        known.missed = flag::MISSED;
+    }
+    let before = if before == 0 { state::LISTEN } else { before };
+    let local_port = load(sk, Field::LocalPort);
+    let kind = change::kind(before, old);
+    let (born, owned, actor) = (false, false, None);
+    let missed = Change { old: before, new: old, kind, born, owned, actor, local_port };
+    if filter::concerns(sk, &missed, known, 0) && filter::is_wanted(sk, &missed, 0) {
+        count(Counter::Missed);
+    }
+}
+
+/// Finds out whether the running task, which holds the socket lock, made a change; 0 if not.
+#[inline(never)]
+fn acts(sk: Ptr, known: &mut Remembered, kind: u32) -> u32 {
+    let is_tcp = load::<u16>(sk, Field::Protocol) == socket::IPPROTO_TCP;
+    let error = || load(sk, Field::Error);
+    let act = act(kind as u8, is_tcp, error, || socket::both_shut(sk));
+    known.disconnects = u8::from(act == Act::Disconnect);
+    u32::from(act != Act::None)
+}
+
+/// A transition of a socket for which the kernel has no storage. It is lost, unless it is one of those that
+/// nobody asked for.
+#[inline(never)]
+fn unremembered(sk: Ptr, old: u32, new: u32) {
+    let tcp = socket::tcp_sock(sk);
+    if !tcp.is_null() && socket::is_subflow(tcp) {
+        count(Counter::Filtered);
+        return;
+    }
+    let kind = change::kind(old, new);
+    let mut known = Remembered::NEW;
+    let owned = load::<u32>(sk, Field::LockOwned) != 0;
+    if owned
+        && acts(sk, &mut known, kind.into()) != 0
+        && let Some(actor) = current()
+    {
+        known.owner_how = how::FD;
+        known.owner_pid = actor.pid;
+    }
+    let local_port = socket::local_port(sk, tcp, 0, new == state::CLOSE);
+    let change = Change { old, new, kind, born: false, owned, actor: None, local_port };
+    let actor_pid = known.owner_pid;
+    let asked_for = filter::concerns(sk, &change, &known, actor_pid)
+        && filter::is_wanted(sk, &change, actor_pid);
+    count(if asked_for { Counter::NoStorage } else { Counter::Filtered });
 }
 
 /// Gives the socket an id if this is its birth or the first we see of it, and notes its owner.
 #[inline(always)]
 fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>) {
-    if kind & change::ACCEPTED != 0 {
-        known.listener = known.id;
-        known.flags = flag::PASSIVE;
-        if known.owner_how != how::UNKNOWN {
-            known.owner_how = how::LISTENER;
-        }
+    if kind & ACCEPTED != 0 {
+        known.become_child();
     }
-    if kind & change::OPENED != 0 {
+    if kind & OPENED != 0 {
+        known.id = 0;
         known.listener = 0;
+        known.born_ns = 0;
+        known.entered_ns = 0;
+        known.pass = 0;
         known.flags = if new == state::SYN_SENT { flag::ACTIVE } else { 0 };
         known.owner_how = how::UNKNOWN;
         known.owner_pid = 0;
@@ -179,18 +240,14 @@ fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>
     let uncertain = known.owner_how == how::UNKNOWN || known.owner_how == how::LISTENER;
     if let Some(actor) = actor
         && uncertain
-        && kind & change::BIRTH == 0
+        && kind & BIRTH == 0
     {
         known.owner_how = how::FD;
         known.owner_pid = actor.pid;
         known.owner_comm = actor.comm;
     }
-    if kind & change::BIRTH != 0 || known.id == 0 {
+    if known.id == 0 {
         known.id = new_id();
-        known.pass = 0;
-        known.local_port = 0;
-        known.born_ns = 0;
-        known.entered_ns = 0;
     }
 }
 
@@ -199,7 +256,7 @@ fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>
 /// birth is told later, if it turns out to be plain TCP.
 #[inline(always)]
 fn hide(known: &mut Remembered, change: &Change) -> u64 {
-    if change.kind & change::ACCEPTED != 0 {
+    if change.kind & ACCEPTED != 0 {
         known.flags |= flag::DEFERRED;
     } else {
         if known.flags & flag::DEFERRED != 0 {
@@ -218,7 +275,7 @@ fn tell_deferred(sk: Ptr, tcp: Ptr, known: &mut Remembered, local_port: u16) {
     let change = Change {
         old: state::LISTEN,
         new: state::SYN_RECV,
-        kind: change::ACCEPTED,
+        kind: ACCEPTED,
         born: false,
         owned: false,
         actor: None,
@@ -260,19 +317,18 @@ fn emit(sk: Ptr, tcp: Ptr, known: &mut Remembered, change: &Change, at: Option<u
     let out = unsafe { &mut *entry.as_mut_ptr() };
     out.at_ns = at_ns;
     socket::describe(&mut out.socket, sk, tcp, known, change.local_port);
-    // Before 6.15 the cookie of a child in this very moment is its listener's
-    // (net/ipv4/inet_connection_sock.c: inet_csk_clone_lock).
-    let newborn = change.born && change.kind & change::ACCEPTED != 0;
+    let newborn = change.born && change.kind & ACCEPTED != 0;
     out.socket.cookie = if newborn { 0 } else { socket::cookie(sk) };
     if change.owned {
         out.socket.flags |= flag::OWNED;
     }
+    out.socket.flags |= known.missed;
     out.actor_pid = change.actor.map_or(0, |process| process.pid);
     out.actor_comm = change.actor.map_or([0; 16], |process| process.comm);
     out.old = change.old as u8;
     out.new = change.new as u8;
-    out.actor_exiting = change.actor.map_or(0, |process| u8::from(process.exiting));
-    out.reserved = 0;
+    out.actor_exiting = change.actor.map_or(0, |process| process.exiting as u8);
+    out.actor_disconnects = known.disconnects;
     entry.submit(wakeup(count(Counter::Emitted)));
     at_ns
 }

@@ -61,6 +61,7 @@ pub fn transition(bytes: &[u8]) -> Result<Transition, DecodeError> {
         entered: Timestamp::known(raw.socket.entered_ns),
         actor: process(raw.actor_pid, raw.actor_comm),
         exiting: raw.actor_exiting != 0,
+        disconnects: raw.actor_disconnects != 0,
         socket: socket(&raw.socket)?,
     })
 }
@@ -172,7 +173,7 @@ fn socket(raw: &RawSocket) -> Result<Socket, DecodeError> {
             retransmits: raw.retransmits,
         }),
         error: raw.error,
-        uncertain: false,
+        uncertain: has(flag::MISSED),
     })
 }
 

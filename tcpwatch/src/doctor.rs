@@ -112,6 +112,28 @@ fn kernel(report: &mut Report<impl Write>) -> Result<()> {
         "off: sysctl kernel.bpf_stats_enabled=1 lets the kernel measure the program"
     };
     report.line(Mark::Note, "bpf_stats", says)?;
+    option_memory(report)
+}
+
+/// What is remembered of a socket is option memory of that socket, of which it may have only so much.
+fn option_memory(report: &mut Report<impl Write>) -> Result<()> {
+    /// It takes about 350 bytes; other BPF programs and the socket's own options take some, too.
+    const ENOUGH: u64 = 4096;
+    let Some(bytes) = sysctl("/proc/sys/net/core/optmem_max").and_then(|text| text.parse().ok())
+    else {
+        return Ok(());
+    };
+    let (mark, says) = if u64::ge(&bytes, &ENOUGH) {
+        (Mark::Good, format!("net.core.optmem_max = {bytes}: room for data about each socket"))
+    } else {
+        (
+            Mark::Note,
+            format!(
+                "net.core.optmem_max = {bytes}, below {ENOUGH}: sockets may not be traced, and connections of listeners that are may be dropped; raise it"
+            ),
+        )
+    };
+    report.line(mark, "option memory", &says)?;
     Ok(())
 }
 

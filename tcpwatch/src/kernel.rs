@@ -7,6 +7,7 @@ pub mod clock;
 pub mod facts;
 pub mod layout;
 pub mod load;
+pub mod lost;
 pub mod memory;
 pub mod meters;
 mod missed;

@@ -113,6 +113,9 @@ fn ended(finding: &Finding) -> String {
             format!("never closed: its process ended after {at_least}{linger}{}", of(ending.by))
         }
         Cause::Aborted => format!("closed with a reset after {at_least}{linger}{by}"),
+        Cause::Disconnected => format!(
+            "disconnected after {at_least}{linger}{by}, as with connect(AF_UNSPEC); the fd stays open"
+        ),
         Cause::Reset | Cause::TimedOut | Cause::Destroyed if !finding.socket.has_file => format!(
             "{} after {at_least}{linger}, before anybody had accepted it",
             death_of(ending.cause)

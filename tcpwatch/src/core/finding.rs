@@ -97,6 +97,8 @@ pub enum Cause {
     Exited,
     /// The program closed it with data unread, or with `SO_LINGER` 0: the peer got a reset.
     Aborted,
+    /// The program disconnected it and kept its fd, which may connect again: `connect` with `AF_UNSPEC`.
+    Disconnected,
     /// The peer reset it.
     Reset,
     /// A keepalive or user time-out.
@@ -115,10 +117,11 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of its declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Closed,
         Self::Exited,
         Self::Aborted,
+        Self::Disconnected,
         Self::Reset,
         Self::TimedOut,
         Self::Destroyed,
@@ -134,6 +137,7 @@ impl Cause {
             Self::Closed => "closed",
             Self::Exited => "exited",
             Self::Aborted => "aborted",
+            Self::Disconnected => "disconnected",
             Self::Reset => "reset",
             Self::TimedOut => "timed-out",
             Self::Destroyed => "destroyed",

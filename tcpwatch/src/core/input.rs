@@ -28,6 +28,8 @@ pub struct Transition {
     pub actor: Option<Process>,
     /// That process was ending: the kernel closed its files for it.
     pub exiting: bool,
+    /// That process disconnected the socket and kept its fd.
+    pub disconnects: bool,
     /// The socket just before the change.
     pub socket: Socket,
 }

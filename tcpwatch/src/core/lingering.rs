@@ -227,7 +227,10 @@ impl Lingering {
     pub(super) fn gone(&self) -> Ending {
         let told_dead = self.shown.is_some_and(|shown| shown.dead);
         let cause = match (self.state, self.died) {
-            (State::Close, Some(_)) if !told_dead => death(self.socket.error),
+            // An MPTCP socket that its own program disconnects has no error.
+            (State::Close, Some(_)) if !told_dead && self.socket.error != 0 => {
+                death(self.socket.error)
+            }
             (State::Close, _) => Cause::FdClosed,
             _ => Cause::Gone,
         };

@@ -89,6 +89,7 @@ impl<'a> Pipeline<'a> {
     pub fn new(rules: Rules, sink: &'a mut dyn Sink) -> Self {
         Self {
             lingering: LingerTable::new(&rules),
+            table: SocketTable::new(table_has_whole_paths(&rules.filter)),
             rules,
             clock: ClockMark::default(),
             now: Timestamp::default(),
@@ -97,7 +98,6 @@ impl<'a> Pipeline<'a> {
             covered: None,
             alive: FxHashSet::default(),
             gone: FxHashSet::default(),
-            table: SocketTable::default(),
             listeners: Listeners::default(),
             settler: Settler::default(),
             names: Names::default(),
@@ -411,6 +411,9 @@ impl<'a> Pipeline<'a> {
     }
 
     fn show_transition(&mut self, transition: &mut Transition) -> io::Result<()> {
+        if self.table.shows_loss(transition) {
+            self.lost(transition.at, 1, Place::Ring)?;
+        }
         transition.socket.uncertain = self.table.has_gap(transition);
         self.totals.transitions += 1;
         self.totals.uncertain += u64::from(transition.socket.uncertain);
@@ -552,6 +555,12 @@ impl<'a> Pipeline<'a> {
     fn is_held_by_watched(&self, holders: &[Holder]) -> bool {
         holders.iter().any(|holder| self.rules.filter.pids.contains(&holder.process.pid))
     }
+}
+
+/// Whether a filter lets all transitions of a socket pass, or none. A socket's user changes when it is
+/// accepted, its owner when it is found.
+fn table_has_whole_paths(filter: &Filter) -> bool {
+    filter.watches_all() && filter.uids.is_empty() && filter.states.is_empty()
 }
 
 fn is_inherited_by_watched(filter: &Filter, socket: &Socket) -> bool {

@@ -161,7 +161,8 @@ pub struct Socket {
     pub tcp: Option<TcpInfo>,
     /// Pending error, an errno.
     pub error: u32,
-    /// Transitions of this socket were lost: what is known of it has a gap.
+    /// Transitions of this socket were lost: what is known of it has a gap. In an input it is set where the
+    /// kernel program has seen that gap.
     pub uncertain: bool,
 }
 

@@ -19,7 +19,7 @@ pub const MOST_TRACKED: usize = 4_000_000;
 /// A table smaller than this is not swept.
 const SMALLEST_SWEEP: usize = 65_536;
 
-/// States by socket id. About 20 bytes a socket.
+/// States by socket id. About 25 bytes a socket.
 #[derive(Debug, Default)]
 pub struct SocketTable {
     sockets: FxHashMap<SocketId, Tracked>,
@@ -29,11 +29,18 @@ pub struct SocketTable {
     after_sweep: usize,
     /// Transitions were lost before this.
     lost: Option<Timestamp>,
+    /// Every transition of a socket that is shown is shown, so its path has no gap of our making.
+    whole_paths: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Tracked {
+    /// The kernel's cookie, 0 if unknown.
+    cookie: u64,
     state: State,
+    /// Where its last transition led to. A look may be of a moment beside its own, so it says nothing of the
+    /// path.
+    last: Option<State>,
     /// One of its transitions was shown, or it was only seen by a pass.
     shown: bool,
     /// A transition of it was lost.
@@ -41,6 +48,11 @@ struct Tracked {
 }
 
 impl SocketTable {
+    /// A table of all sockets whose transitions are shown; `whole_paths` if none of theirs are left out.
+    pub fn new(whole_paths: bool) -> Self {
+        Self { whole_paths, ..Self::default() }
+    }
+
     /// Applies a transition that is shown; says whether it is the socket's first.
     pub fn apply(&mut self, transition: &Transition) -> bool {
         let Some(id) = transition.socket.id else { return false };
@@ -48,7 +60,9 @@ impl SocketTable {
             self.remove(id)
         } else {
             let gap = self.has_gap(transition);
-            self.put(id, Tracked { state: transition.new, shown: true, gap })
+            let (state, last) = (transition.new, Some(transition.new));
+            let cookie = transition.socket.cookie.unwrap_or(0);
+            self.put(id, Tracked { cookie, state, last, shown: true, gap })
         };
         before.is_none_or(|tracked| !tracked.shown)
     }
@@ -65,7 +79,9 @@ impl SocketTable {
             && self.may_be_lost(observation.entered);
         let shown = before.is_some_and(|tracked| tracked.shown);
         let gap = missed || before.is_some_and(|tracked| tracked.gap);
-        self.put(id, Tracked { state: observation.state, shown, gap });
+        let last = before.and_then(|tracked| tracked.last);
+        let cookie = before.map_or(0, |tracked| tracked.cookie);
+        self.put(id, Tracked { cookie, state: observation.state, last, shown, gap });
     }
 
     /// Notes that transitions were lost before `at`.
@@ -73,14 +89,31 @@ impl SocketTable {
         self.lost = Some(at);
     }
 
-    /// Whether a socket's path has a gap: the change before this one is not the last that was seen,
-    /// and was made when some were lost.
+    /// Whether a socket's path has a gap: the kernel program has seen one; or the path contradicts itself; or
+    /// the change before this one is not the last that was seen, and was made when some were lost.
     pub fn has_gap(&self, transition: &Transition) -> bool {
         let before = transition.socket.id.and_then(|id| self.sockets.get(&id));
-        match before {
-            Some(tracked) if tracked.gap || tracked.state == transition.old => tracked.gap,
-            _ => self.may_be_lost(transition.entered),
-        }
+        transition.socket.uncertain
+            || match before {
+                Some(tracked) if tracked.gap || self.contradicts(tracked, transition) => true,
+                Some(tracked) if tracked.state == transition.old => false,
+                _ => self.may_be_lost(transition.entered),
+            }
+    }
+
+    /// Whether this transition shows that one before it was lost, of which nobody has told.
+    pub fn shows_loss(&self, transition: &Transition) -> bool {
+        let before = transition.socket.id.and_then(|id| self.sockets.get(&id));
+        before.is_some_and(|tracked| self.contradicts(tracked, transition))
+            && !transition.socket.uncertain
+            && !self.may_be_lost(transition.entered)
+    }
+
+    /// Whether a transition does not go on where the last of the same socket ended, or is another socket's.
+    fn contradicts(&self, tracked: &Tracked, transition: &Transition) -> bool {
+        let skips = tracked.last.is_some_and(|last| last != transition.old);
+        let cookie = transition.socket.cookie.filter(|_| tracked.cookie != 0);
+        self.whole_paths && (skips || cookie.is_some_and(|cookie| cookie != tracked.cookie))
     }
 
     /// Whether a socket is known to have a gap.

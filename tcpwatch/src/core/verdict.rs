@@ -76,6 +76,7 @@ pub fn leaves_fd_open(transition: &Transition) -> bool {
 pub fn ending(transition: &Transition) -> Ending {
     let cause = match (transition.new, transition.actor, transition.socket.error) {
         (_, Some(_), _) if transition.exiting => Cause::Exited,
+        (State::Close, Some(_), _) if transition.disconnects => Cause::Disconnected,
         (State::Close, Some(_), _) => Cause::Aborted,
         (State::Close, None, 0) => Cause::ListenerClosed,
         (State::Close, None, error) => death(error),

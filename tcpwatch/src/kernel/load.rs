@@ -17,7 +17,8 @@ use rustc_hash::FxHashSet;
 use tcpwatch_common::{Counter, SETTING_COUNT, Setting, filter, name};
 
 use super::{
-    btf::Btf, layout::Layout, meters::Meters, missed::Missed, pass::Passes, preemption, sys,
+    btf::Btf, layout::Layout, lost::Lost, meters::Meters, missed::Missed, pass::Passes, preemption,
+    sys,
 };
 use crate::core::{filter::Filter, state::State, time::Nanos};
 
@@ -65,15 +66,6 @@ pub struct RunTime {
     pub transitions: u64,
 }
 
-/// Transitions that were lost.
-#[derive(Clone, Copy, Default)]
-pub struct Lost {
-    /// The ring was full, or the kernel had no memory for a new socket.
-    pub full: u64,
-    /// No program was run.
-    pub unseen: u64,
-}
-
 /// The programs on the tracepoint of transitions, in this order: each looks at what those before it have done.
 const TRANSITION_PROGRAMS: [&str; 3] = [name::PROG_TRANSITION, name::PROG_SECOND, name::PROG_LAST];
 
@@ -81,7 +73,6 @@ const TRANSITION_PROGRAMS: [&str; 3] = [name::PROG_TRANSITION, name::PROG_SECOND
 pub struct Kernel {
     /// The programs stay attached while it lives.
     ebpf: Ebpf,
-    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     counters: PerCpuArray<MapData, u64>,
     missed: Missed,
     /// Tasks are preempted in the programs: the third is attached, if it can be.
@@ -97,8 +88,15 @@ pub struct Kernel {
 impl Kernel {
     /// Loads and attaches. The iterators and the ring are handed out once.
     pub fn attach(plan: &Plan) -> Result<(Self, RingBuf<MapData>, Passes)> {
-        let (mut ebpf, btf, layout) = load(plan, false)?;
-        let logger = aya_log::EbpfLogger::init(&mut ebpf).ok();
+        Self::attach_as(plan, |_| ())
+    }
+
+    /// The same, as on a kernel that differs from this one, for tests.
+    pub fn attach_as(
+        plan: &Plan,
+        differs: impl FnOnce(&mut Layout),
+    ) -> Result<(Self, RingBuf<MapData>, Passes)> {
+        let (mut ebpf, btf, layout) = load(plan, false, differs)?;
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
         let mut passes = prepare_passes(&mut ebpf, &types, &layout)?;
         passes.only.clone_from(&plan.filter.netns);
@@ -130,7 +128,7 @@ impl Kernel {
         let ring = RingBuf::try_from(take(&mut ebpf, name::EVENTS)?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)?;
         let pids = HashMap::try_from(take(&mut ebpf, name::PIDS)?)?;
-        Ok((Self { ebpf, logger, counters, missed, preempted, pids, accept, layout }, ring, passes))
+        Ok((Self { ebpf, counters, missed, preempted, pids, accept, layout }, ring, passes))
     }
 
     /// What the kernel program counts and costs, for any thread; handed out once.
@@ -154,13 +152,24 @@ impl Kernel {
             }
         }
         let unseen = self.missed.count(|| total(&self.counters, Counter::Caught))?;
-        Ok(Lost { full: total(&self.counters, Counter::Lost)?, unseen })
+        self.lost_so_far(unseen)
     }
 
     /// The same at the end of a run: waits a second or two if it is not sure whether some are lost.
     pub fn lost_in_all(&mut self) -> Result<Lost> {
         let unseen = self.missed.settle(|| total(&self.counters, Counter::Caught))?;
-        Ok(Lost { full: total(&self.counters, Counter::Lost)?, unseen })
+        self.lost_so_far(unseen)
+    }
+
+    /// What shows in a path is among what the kernel counted, if that counted it.
+    fn lost_so_far(&self, counted: u64) -> Result<Lost> {
+        let shows = total(&self.counters, Counter::Missed)?;
+        Ok(Lost {
+            full: total(&self.counters, Counter::Lost)?,
+            no_memory: total(&self.counters, Counter::NoStorage)?,
+            unseen: counted.max(shows),
+            undecodable: 0,
+        })
     }
 
     /// Processes that are followed; one whose map is being changed may be missed until the next call.
@@ -191,13 +200,6 @@ impl Kernel {
         }
         Some(all)
     }
-
-    /// Prints what the kernel program logged, which it does only in trouble.
-    pub fn flush_log(&mut self) {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
-    }
 }
 
 /// Attaches a loaded program to the tracepoint of transitions.
@@ -217,7 +219,7 @@ fn total(counters: &PerCpuArray<MapData, u64>, counter: Counter) -> Result<u64> 
 pub fn look(plan: &Plan) -> Result<Passes> {
     // It takes as long as the loader, which reads them again for itself.
     let types = std::thread::spawn(aya::Btf::from_sys_fs);
-    let (mut ebpf, _, layout) = load(plan, true)?;
+    let (mut ebpf, _, layout) = load(plan, true, |_| ())?;
     let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let types = types.context("read the kernel's BTF")?;
     let mut passes = only_holders(&mut ebpf, &types)?;
@@ -246,12 +248,17 @@ impl Later {
 }
 
 /// The object with its constants and sets filled in; no program is loaded yet.
-fn load(plan: &Plan, look_only: bool) -> Result<(Ebpf, Btf, Layout)> {
+fn load(
+    plan: &Plan,
+    look_only: bool,
+    differs: impl FnOnce(&mut Layout),
+) -> Result<(Ebpf, Btf, Layout)> {
     // Reading the kernel's types takes most of the time here, and the loader reads them, too.
     let loader = std::thread::spawn(EbpfLoader::new);
     let btf = Btf::read(Path::new(VMLINUX)).context("find out what this kernel's types are")?;
     require(&btf)?;
-    let layout = Layout::find(&btf);
+    let mut layout = Layout::find(&btf);
+    differs(&mut layout);
     if let Some(spec) = layout.missing().first() {
         bail!(
             "this kernel has no {}::{} of {} bytes, which tcpwatch reads; see tcpwatch doctor",

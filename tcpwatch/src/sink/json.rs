@@ -28,7 +28,7 @@
 //!   `unsent`, `role`, `holders` (`pid`, `comm`, `fd`), `listener` (for `never-accepted`: `local`,
 //!   `holders`, of which the first `accepting` are known to accept connections there, `queue_len`,
 //!   `queue_limit`, `waiters`), `ended` (`how`: `closed`, `exited`,
-//!   `aborted`, `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
+//!   `aborted`, `disconnected` (by the program, which keeps the fd), `reset`, `timed-out`, `destroyed`, `listener-closed`, `fd-closed`,
 //!   `in-use`, `gone`; `by`),
 //!   `same_owner` (open findings of this owner), `netns_name`, `inode`, `evidence`, `process` and
 //!   `summary`, one sentence. `ts` is the deadline that passed (of `leaks` the last look), or the moment it ended;

@@ -35,7 +35,8 @@ use crate::{
     },
     kernel::{
         clock,
-        load::{Kernel, Lost, Plan},
+        load::{Kernel, Plan},
+        lost::Lost,
         memory, processes,
     },
     output,
@@ -121,9 +122,8 @@ struct Watcher<'a> {
     ended: Vec<u32>,
     ends_with_reader: bool,
     tick: Duration,
-    /// Transitions, and those of them that found the ring full.
-    lost: u64,
-    full: u64,
+    /// What was told of already.
+    lost: Lost,
     marked: Timestamp,
     pace: Pace,
     changes: Changes,
@@ -155,8 +155,7 @@ impl<'a> Watcher<'a> {
             ended: Vec::new(),
             ends_with_reader: live.ends_with_reader,
             tick: if live.plan.tally && live.plan.findings_only { TICK_OF_NUMBERS } else { TICK },
-            lost: 0,
-            full: 0,
+            lost: Lost::default(),
             marked: Timestamp::default(),
             pace: Pace::new(live.gathers_evidence),
             changes: Changes::default(),
@@ -220,7 +219,6 @@ impl<'a> Watcher<'a> {
         }
         self.count_sockets(mark.mono);
         self.serve_tape()?;
-        self.kernel.flush_log();
         self.pipeline.flush()?;
         Ok(())
     }
@@ -373,12 +371,13 @@ impl<'a> Watcher<'a> {
     }
 
     fn tell_lost(&mut self, lost: Lost) -> Result<()> {
-        let all = lost.full + lost.unseen + self.intake.undecodable;
-        if all > self.lost {
-            let count = all - self.lost;
-            let advice = if lost.full > self.full { "; a larger --ring-size may help" } else { "" };
-            (self.lost, self.full) = (all, lost.full);
-            log::warn!("{count} transitions lost ({all} in all){advice}");
+        let lost = Lost { undecodable: self.intake.undecodable, ..lost };
+        let (count, all) = (lost.total() - self.lost.total(), lost.total());
+        for (count, why) in lost.since(&self.lost) {
+            log::warn!("{count} transitions lost ({all} in all): {why}");
+        }
+        self.lost = lost;
+        if count > 0 {
             self.pipeline.push(Input::Lost { at: clock::now(), count })?;
         }
         Ok(())

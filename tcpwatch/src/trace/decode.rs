@@ -95,6 +95,7 @@ impl<'a> Decoder<'a> {
             entered: entered(&row),
             actor: self.tables.process(row[Column::Actor as usize])?,
             exiting: row[Column::Flags as usize] & flag::EXITING != 0,
+            disconnects: row[Column::Flags as usize] & flag::DISCONNECTS != 0,
             socket: row::socket(&row, &self.tables)?,
         })
     }

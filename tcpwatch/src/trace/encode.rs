@@ -144,6 +144,7 @@ impl Encoder {
         row[Column::Actor as usize] = self.payload.process(t.actor, base[Column::Actor as usize]);
         row[Column::State as usize] = t.old.number().into();
         row[Column::Flags as usize] |= if t.exiting { flag::EXITING } else { 0 };
+        row[Column::Flags as usize] |= if t.disconnects { flag::DISCONNECTS } else { 0 };
         enter(&mut row, t.entered);
         let first = if index.is_none() { FIRST } else { 0 };
         let out = &mut self.payload.out;

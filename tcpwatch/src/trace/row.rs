@@ -68,6 +68,8 @@ pub(super) mod flag {
     pub(crate) const WATCHED: u64 = 1 << 11;
     pub(crate) const EXITING: u64 = 1 << 12;
     pub(crate) const ENTERED: u64 = 1 << 13;
+    pub(crate) const UNCERTAIN: u64 = 1 << 14;
+    pub(crate) const DISCONNECTS: u64 = 1 << 15;
 }
 
 const HOWS: [How; 5] = [How::Connect, How::Listen, How::Accept, How::Fd, How::Listener];
@@ -158,6 +160,7 @@ pub(super) fn fill(row: &mut Row, socket: &Socket, numbers: &mut impl Numbers) {
         (flag::HAS_FILE, socket.has_file),
         (flag::WATCHED, socket.watched),
         (flag::TCP, socket.tcp.is_some()),
+        (flag::UNCERTAIN, socket.uncertain),
     ];
     flags |= bits.iter().filter(|(_, set)| *set).map(|(bit, _)| bit).sum::<u64>();
     if let Some(tcp) = socket.tcp {
@@ -235,6 +238,6 @@ pub(super) fn socket(row: &Row, tables: &Tables) -> Result<Socket, TraceError> {
         watched: has(flag::WATCHED),
         tcp,
         error: small(C::Error)?,
-        uncertain: false,
+        uncertain: has(flag::UNCERTAIN),
     })
 }

@@ -74,7 +74,10 @@ pub(crate) fn input(line: &str) -> Input {
             let entered = value(&words, "entered").map(time);
             let (old, new) = (state(old), state(new));
             let exiting = words.contains(&"exiting");
-            Input::Transition(Transition { at, old, new, entered, actor, exiting, socket })
+            let disconnects = words.contains(&"disconnects");
+            let transition =
+                Transition { at, old, new, entered, actor, exiting, disconnects, socket };
+            Input::Transition(transition)
         }
         "see" => Input::Observed(Observation {
             at,
@@ -204,7 +207,7 @@ fn socket(name: &str, words: &[&str]) -> Socket {
     let inode = number("inode");
     Socket {
         id: (name != "-").then(|| id(name)),
-        cookie: None,
+        cookie: number("cookie"),
         listener: value(words, "listener").map(id),
         born: value(words, "born").map(time),
         netns: 1,
@@ -238,6 +241,6 @@ fn socket(name: &str, words: &[&str]) -> Socket {
             retransmits: 0,
         }),
         error: small("error"),
-        uncertain: false,
+        uncertain: words.contains(&"missed"),
     }
 }

@@ -70,7 +70,7 @@ fn socket() -> impl Strategy<Value = Socket> {
         end(),
         end(),
         proptest::option::of((process(), how)),
-        any::<(bool, bool, bool, Option<bool>)>(),
+        any::<(bool, bool, bool, bool, Option<bool>)>(),
         tcp,
     )
         .prop_map(
@@ -80,7 +80,7 @@ fn socket() -> impl Strategy<Value = Socket> {
                 local,
                 remote,
                 owner,
-                (mptcp, has_file, watched, client),
+                (mptcp, has_file, watched, uncertain, client),
                 tcp,
             )| Socket {
                 id: ids.0.map(SocketId),
@@ -107,17 +107,21 @@ fn socket() -> impl Strategy<Value = Socket> {
                     retransmits: tcp.5,
                 }),
                 error,
-                uncertain: false,
+                uncertain,
             },
         )
 }
 
 fn transition() -> impl Strategy<Value = Input> {
     let actor = proptest::option::of(process());
-    (time(), state(), state(), proptest::option::of(time()), actor, any::<bool>(), socket())
-        .prop_map(|(at, old, new, entered, actor, exiting, socket)| {
-            Input::Transition(Transition { at, old, new, entered, actor, exiting, socket })
-        })
+    let did = (any::<bool>(), any::<bool>());
+    (time(), state(), state(), proptest::option::of(time()), actor, did, socket()).prop_map(
+        |(at, old, new, entered, actor, (exiting, disconnects), socket)| {
+            let transition =
+                Transition { at, old, new, entered, actor, exiting, disconnects, socket };
+            Input::Transition(transition)
+        },
+    )
 }
 
 fn details() -> impl Strategy<Value = TcpDetails> {

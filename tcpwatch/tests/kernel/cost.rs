@@ -50,34 +50,28 @@ fn full_speed() {
 }
 
 /// Clients and server on different CPUs: a packet of one interrupts the program that runs for the
-/// other, in one of some 500 transitions.
+/// other, in one of some 500 transitions. The kernel does not run it again then; another program tells of
+/// what happened.
 fn interrupted() {
-    const CONNECTIONS: usize = 5_000;
-    const CLIENTS: usize = 2;
+    const MOST_ROUNDS: usize = 20;
     let (watch, mut file) = Watch::start_to_file(&[]);
-    let listener = listen(Kind::V4);
-    let addr = listener.local_addr().unwrap();
-    std::thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(move || {
-                for _ in 0..CONNECTIONS / CLIENTS {
-                    let mut client = std::net::TcpStream::connect(addr).unwrap();
-                    client.shutdown(std::net::Shutdown::Write).unwrap();
-                    read_to_end(&mut client);
-                }
-            });
-        }
-        for _ in 0..CONNECTIONS {
-            let (mut server, _) = listener.accept().unwrap();
-            read_to_end(&mut server);
-        }
-    });
-    drop(listener);
-    quiet(0);
+    let (mut rounds, mut interruptions) = (0, 0);
+    while rounds < MOST_ROUNDS && interruptions == 0 {
+        rounds += 1;
+        churn_on_all_cpus();
+        interruptions = recursion_misses(watch.pid());
+    }
+    // One CPU runs its softirqs when the program has ended.
+    let several = std::thread::available_parallelism().unwrap().get() > 1;
+    assert!(interruptions > 0 || !several, "nothing interrupted the program");
     let done = watch.stop_and_read(&mut file);
     let lost = done.summary()["lost"].as_u64().unwrap();
     let seen = done.of("transition").len() as u64;
-    assert_eq!(seen + lost, (CONNECTIONS * PER_CONNECTION + 2) as u64);
+    assert_eq!(seen + lost, (rounds * (CHURNED * PER_CONNECTION + 2)) as u64);
+    // Where it is not known that tasks are preempted, the third program is attached when that shows.
+    let most =
+        if tcpwatch::kernel::preemption::is_known_to_be_on() { 0 } else { interruptions / 10 };
+    assert!(lost <= most, "{lost} lost of {interruptions} that interrupted the program");
     // None is told twice, and none is missing: each starts where the one before ended.
     let mut states = std::collections::HashMap::new();
     let mut breaks = 0;
@@ -87,6 +81,44 @@ fn interrupted() {
         }
     }
     assert!(breaks <= lost, "{breaks} breaks, {lost} lost");
+}
+
+/// Connections of [`churn_on_all_cpus`].
+const CHURNED: usize = 5_000;
+
+fn churn_on_all_cpus() {
+    const CLIENTS: usize = 2;
+    let listener = listen(Kind::V4);
+    let addr = listener.local_addr().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(move || {
+                for _ in 0..CHURNED / CLIENTS {
+                    let mut client = std::net::TcpStream::connect(addr).unwrap();
+                    client.shutdown(std::net::Shutdown::Write).unwrap();
+                    read_to_end(&mut client);
+                }
+            });
+        }
+        for _ in 0..CHURNED {
+            let (mut server, _) = listener.accept().unwrap();
+            read_to_end(&mut server);
+        }
+    });
+    drop(listener);
+    quiet(0);
+}
+
+/// How often the kernel did not run the program that tcpwatch was interrupted in: of its programs the first has
+/// the most, as each of the others runs only behind it.
+fn recursion_misses(tcpwatch: u32) -> u64 {
+    let infos = std::fs::read_dir(format!("/proc/{tcpwatch}/fdinfo")).unwrap();
+    let text = |info: std::fs::DirEntry| std::fs::read_to_string(info.path()).unwrap_or_default();
+    let misses = infos.flatten().map(text).filter_map(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        line.trim().parse().ok()
+    });
+    misses.max().unwrap_or(0)
 }
 
 /// tcpwatch stands still while a ring of 4 KiB fills: what it does not get, it counts.

@@ -11,6 +11,7 @@ mod errors;
 mod evidence;
 mod files;
 mod findings;
+mod gaps;
 #[path = "../export/harmless.rs"]
 mod harmless;
 mod holders;
@@ -21,6 +22,7 @@ mod odd;
 mod owners;
 mod peers;
 mod privileges;
+mod queues;
 mod real;
 mod record;
 mod run;
@@ -70,6 +72,8 @@ fn tests() -> Vec<Test> {
         files::tests(),
         leaks::tests(),
         cost::tests(),
+        gaps::tests(),
+        queues::tests(),
         real::tests(),
         evidence::tests(),
         run::tests(),

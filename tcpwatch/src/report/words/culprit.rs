@@ -53,6 +53,7 @@ pub(super) fn manner(ending: &Ending) -> String {
     }
     let how = match ending.how {
         "aborted" => "closed with a reset",
+        "disconnected" => "disconnected, with the fd kept,",
         "reset" => "reset by the peer",
         "timed-out" => "timed out",
         "destroyed" => "destroyed, as by ss -K",

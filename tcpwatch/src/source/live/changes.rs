@@ -254,6 +254,7 @@ mod tests {
             entered: None,
             actor: None,
             exiting: false,
+            disconnects: false,
             socket: seen(1, 5, 4).socket,
         });
         assert_eq!(changes.take_gone(), [SocketId(2)]);

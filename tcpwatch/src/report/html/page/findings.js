@@ -5,6 +5,7 @@ const HOW = {
   closed: "closed",
   exited: "process ended",
   aborted: "reset by its process",
+  disconnected: "disconnected by its process",
   reset: "reset by the peer",
   "timed-out": "timed out",
   destroyed: "destroyed",
