@@ -210,7 +210,9 @@ fn answer_the_fleet_page(directory: &Path, files: &[PathBuf]) {
     let report = report.args(["report", "-j"]).args(files).output().unwrap();
     assert!(report.status.success(), "{report:?}");
     std::fs::write(directory.join("report.json"), report.stdout).unwrap();
-    files.iter().for_each(|file| export_to(directory, "lake", file));
+    for file in files {
+        export_to(directory, "lake", file);
+    }
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fleet.md");
     std::fs::copy(page, directory.join("fleet.md")).unwrap();
     check(&python, "check_fleet.py", directory);

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tcpwatch::{
@@ -13,8 +13,9 @@ use tcpwatch::{
         input::{Input, Scope},
         pipeline::Pipeline,
         tape::Due,
-        time::Timestamp,
+        time::{Nanos, Timestamp},
     },
+    kernel::clock,
     sink::json::JsonSink,
     trace::{
         meta::{Meta, RecordedRules},
@@ -114,9 +115,9 @@ pub(crate) fn record(directory: &Path) -> Vec<PathBuf> {
         let everything = matches!(input, Input::PassBegin { scope: Scope::Everything, .. });
         if everything && at > Timestamp(0) {
             // As soon as the thread that writes has begun the one before.
-            let until = Instant::now() + Duration::from_mins(2);
+            let until = clock::now() + Nanos(120_000_000_000);
             while tape.due(at) != Due::File {
-                assert!(Instant::now() < until, "no file is due");
+                assert!(clock::now() < until, "no file is due");
                 thread::yield_now();
             }
             tape.begin_file(&notation::clock(at));
