@@ -47,6 +47,16 @@ impl Destination {
         create(path).map(Self::File)
     }
 
+    /// Whether it is a file, which takes all there is without anybody who reads it.
+    pub fn is_file(&self) -> bool {
+        let stat = match self {
+            Self::Stdout => fstat(io::stdout()),
+            Self::Stderr => fstat(io::stderr()),
+            Self::File(file) => fstat(file),
+        };
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
+    }
+
     /// Opened anew, so that a sink owns what it writes to.
     fn into_file(self) -> io::Result<File> {
         Ok(match self {
@@ -111,12 +121,6 @@ pub fn stdout_width() -> usize {
     let stdout = io::stdout();
     let size = tcgetwinsize(&stdout).ok().filter(|size| size.ws_col > 0);
     size.map_or(usize::MAX, |size| size.ws_col.into())
-}
-
-/// Whether standard output is a file, which takes all there is without anybody who reads it.
-pub fn stdout_is_file() -> bool {
-    let kind = fstat(io::stdout()).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    kind.is_ok_and(FileType::is_file)
 }
 
 fn width(out: &File) -> Option<usize> {

@@ -51,6 +51,7 @@ pub fn command(args: &RunArgs) -> Outcome {
     let mut stop = Stop::when_told();
     let alarm = stop.alarm();
     let (tell, told) = channel();
+    let _shows = destination.is_file().then(|| stop.writes_file());
     let mut outlet = output::outlet(&args.output, destination)?;
     let mut recorder = super::record::beside(args.record.as_deref(), &live, &attached)?;
     let writes = recorder.as_ref().map(|_| stop.writes_file());

@@ -41,7 +41,7 @@ pub fn command(args: &LiveArgs) -> Outcome {
     let mut outlet = output::outlet(&args.output, Destination::Stdout)?;
     let mut recorder = super::record::beside(args.record.as_deref(), &live, &attached)?;
     let writes = recorder.as_ref().map(|_| stop.writes_file());
-    let _shows = output::stdout_is_file().then(|| stop.writes_file());
+    let _shows = Destination::Stdout.is_file().then(|| stop.writes_file());
     let tape = recorder.as_mut().map(|recorder| recorder as &mut dyn Tape);
     let mut sink = Fan::new(&mut outlet, vec![&mut notifiers]);
     let ready = || ready(args.ready_file.as_deref());
