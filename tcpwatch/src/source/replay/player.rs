@@ -40,6 +40,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const PATIENCE: Nanos = Nanos(12_000_000_000);
 /// Inputs between two looks at whether it is time to stop.
 const LOOK_UP: u64 = 4096;
+/// Inputs between two looks at how much memory it takes.
+const WEIGH: u64 = 8 * LOOK_UP;
 /// Lines about damage that are said; more are counted only.
 const MOST_TOLD: u64 = 100;
 
@@ -344,11 +346,11 @@ impl Player<'_, '_> {
             self.do_without_pass(PATIENCE)?;
         }
         self.pushed += 1;
-        if !self.pushed.is_multiple_of(LOOK_UP) {
-            return Ok(Go::On);
+        if self.pushed.is_multiple_of(WEIGH) {
+            budget::check_memory()?;
         }
-        budget::check_memory()?;
-        Ok(if self.play.stop.is_wanted() { Go::Stop } else { Go::On })
+        let stop = self.pushed.is_multiple_of(LOOK_UP) && self.play.stop.is_wanted();
+        Ok(if stop { Go::Stop } else { Go::On })
     }
 
     /// With other thresholds something is due for which the recording run may have made no pass: if
