@@ -50,7 +50,7 @@ pub(super) fn command(args: &TopArgs) -> Outcome {
     let mut stop = signals.stop();
     let (over, alarm) = (stop.flag(), stop.alarm());
     let mut recorder = record::beside(args.record.as_deref(), &live, &attached)?;
-    let _writes = recorder.as_ref().map(|_| stop.writes_file());
+    let writes = recorder.as_ref().map(|_| stop.writes_file());
     let meter = Arc::new(Meter::default());
     let about = About {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -78,6 +78,7 @@ pub(super) fn command(args: &TopArgs) -> Outcome {
     });
     let closed = shown.map_or(Ok(()), Running::end);
     record::finish_beside(recorder);
+    drop(writes);
     let summary = ran?;
     closed?;
     tell(&shared, &summary)?;
