@@ -22,10 +22,10 @@ const NOBODY: &str = "$EGdrhbKUv8Oc9vGiXX0HQOxSg445d458Muh7DAHskb6QbtCvdxcie";
 const USUAL_COST: u32 = 10;
 
 /// Says whether a password has a hash.
-type Verify = fn(&[u8], &str) -> bool;
+type Verify = Box<dyn Fn(&[u8], &str) -> bool + Send + Sync>;
 
 /// Checks passwords.
-pub(super) struct Auth<V = Verify> {
+pub(super) struct Auth {
     users: BTreeMap<String, String>,
     /// The hash for users that do not exist: it takes as long as the slowest of those that do.
     nobody: String,
@@ -33,7 +33,7 @@ pub(super) struct Auth<V = Verify> {
     /// The last right password of each user.
     right: Mutex<BTreeMap<String, hmac::Tag>>,
     turns: Turns,
-    verify: V,
+    verify: Verify,
 }
 
 /// What a client says of itself.
@@ -44,12 +44,11 @@ struct Login {
 
 impl Auth {
     pub(super) fn new(users: BTreeMap<String, String>) -> Result<Self> {
-        Self::with(users, |password, hash| bcrypt::verify(password, hash).unwrap_or(false))
+        let verify = |password: &[u8], hash: &str| bcrypt::verify(password, hash).unwrap_or(false);
+        Self::with(users, Box::new(verify))
     }
-}
 
-impl<V: Fn(&[u8], &str) -> bool + Send + Sync + 'static> Auth<V> {
-    fn with(users: BTreeMap<String, String>, verify: V) -> Result<Self> {
+    fn with(users: BTreeMap<String, String>, verify: Verify) -> Result<Self> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| anyhow::anyhow!("the kernel gives no random numbers"))?;
         let cost = |hash: &String| hash.parse::<bcrypt::HashParts>().ok().map(|it| it.get_cost());

@@ -39,14 +39,14 @@ impl<T: Clone> Latest<T> {
         Self(Mutex::new(None))
     }
 
-    fn or_make<E>(&self, now: Timestamp, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    fn or<E>(&self, now: Timestamp, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*latest {
-            Some((at, made)) if now.since(*at) < PAGE_EVERY => Ok(made.clone()),
+            Some((at, page)) if now.since(*at) < PAGE_EVERY => Ok(page.clone()),
             _ => {
-                let made = make()?;
-                *latest = Some((now, made.clone()));
-                Ok(made)
+                let page = make()?;
+                *latest = Some((now, page.clone()));
+                Ok(page)
             }
         }
     }
@@ -107,7 +107,7 @@ impl Routes {
         }
         let format = negotiate::Metrics::wanted(accept(headers));
         let now = clock::now();
-        match self.metrics.or_make(now, || self.pages(now)) {
+        match self.metrics.or(now, || self.pages(now)) {
             Ok(pages) => {
                 let page = match format {
                     negotiate::Metrics::Open => pages.open,
@@ -134,8 +134,7 @@ impl Routes {
         let format = negotiate::Findings::wanted(accept(headers));
         let now = clock::now();
         let make = || Ok::<_, Infallible>(Arc::new(self.model.findings(now)));
-        let made = self.findings.or_make(now, make);
-        let Ok(open) = made;
+        let Ok(open) = self.findings.or(now, make);
         let more = open.more;
         let body = Findings::new(open, format).boxed_unsync();
         let mut response = response(StatusCode::OK, format.content_type(), body);
@@ -192,11 +191,11 @@ mod tests {
         let latest = Latest::new();
         let at = |ms: u64| {
             let now = Timestamp(Nanos::SECOND.0 + ms * 1_000_000);
-            let Ok(made) = latest.or_make(now, || Ok::<_, Infallible>(ms));
-            made
+            let Ok(page) = latest.or(now, || Ok::<_, Infallible>(ms));
+            page
         };
         assert_eq!([0, 1, 100, 199, 200, 399, 400].map(at), [0, 0, 0, 0, 200, 200, 400]);
-        assert!(latest.or_make(Timestamp(u64::MAX), || Err(())).is_err());
+        assert!(latest.or(Timestamp(u64::MAX), || Err(())).is_err());
     }
 
     #[test]

@@ -192,6 +192,16 @@ fn commands() {
     assert!(watch.stop().status.success());
     let gone = || (!fs::exists(format!("/proc/{helper}")).unwrap()).then_some(());
     crate::real::eventually("the process that runs commands is left behind", gone);
+
+    // Root that may not become somebody else does not run commands as root instead.
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-all,+bpf,+perfmon,+sys_ptrace", "--inh-caps=-all"])
+        .arg(env!("CARGO_BIN_EXE_tcpwatch"))
+        .args(["-q", "-d", "1s", "--exec-on-finding", "true"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("run as nobody"), "{}", said(&output));
 }
 
 /// Processes that this one has started.

@@ -56,7 +56,7 @@ fn run(setting: &Setting) -> Result<Figures> {
     let flags = ["serve", "-N", &namespace, "--listen", &listen, "--web-config", config];
     let agent = Tool::tcpwatch(&flags, Stdio::null())?;
     let (threads, cpu, began) = (threads(&agent)?, agent.cpu()?, now());
-    let guesser = Background::start(guess);
+    let flood = Background::start(|over| Ok(guess(over)));
     // Until the flood has filled what it can.
     thread::sleep(Duration::from_secs(1));
     let first = answered()?;
@@ -67,8 +67,9 @@ fn run(setting: &Setting) -> Result<Figures> {
         asked += 1;
         thread::sleep(EVERY);
     }
-    let (cpu, wall) = ((agent.cpu()? - cpu).as_secs_f64(), began.elapsed().as_secs_f64());
-    let guesses = guesser.stop()?;
+    let (cpu, wall) =
+        (agent.cpu()?.saturating_sub(cpu).as_secs_f64(), began.elapsed().as_secs_f64());
+    let guesses = flood.stop()?;
     agent.stop()?;
     ensure!(cpu < wall * SLACK, "{cpu:.1} s of CPU in {wall:.1} s");
     ensure!(most <= threads + MORE_THREADS, "{most} threads, {threads} without the flood");
@@ -83,7 +84,7 @@ fn run(setting: &Setting) -> Result<Figures> {
 }
 
 /// Guesses until it is over; says how often.
-fn guess(over: &AtomicBool) -> Result<u64> {
+fn guess(over: &AtomicBool) -> u64 {
     let (mut open, mut guesses) = (VecDeque::new(), 0);
     while !over.load(Relaxed) {
         // The agent has made room for others if it is gone.
@@ -98,7 +99,7 @@ fn guess(over: &AtomicBool) -> Result<u64> {
         guesses += 1;
         thread::sleep(PACE);
     }
-    Ok(guesses)
+    guesses
 }
 
 /// How long the rightful client waits for its answer.

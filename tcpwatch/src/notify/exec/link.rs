@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
 /// More of a message at once is not read.
-const CHUNK: usize = 16 << 10;
+const CHUNK: usize = 4 << 10;
 
 /// One end.
 pub(super) struct Link {

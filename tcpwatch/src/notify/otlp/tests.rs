@@ -72,7 +72,7 @@ fn seconds(sent: &Sent) -> Vec<u64> {
 }
 
 fn apart(sent: &Sent) -> Vec<Duration> {
-    sent.lock().unwrap().windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+    sent.lock().unwrap().windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0)).collect()
 }
 
 fn later(seconds: u64) -> Answer {

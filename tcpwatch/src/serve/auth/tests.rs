@@ -62,7 +62,7 @@ fn a_user_that_does_not_exist_takes_as_long_as_one_that_does() {
 }
 
 /// Longer than anything should take, so that a hang is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A check that says when it begins and ends when it is told to; "right" is right.
 struct Checks {
@@ -79,24 +79,21 @@ impl Checks {
     }
 }
 
-fn slow() -> (Arc<Auth<impl Fn(&[u8], &str) -> bool + Send + Sync + 'static>>, Checks) {
-    let (begin, began) = channel();
+fn slow() -> (Arc<Auth>, Checks) {
+    let (starts, began) = channel();
     let (end, ends) = channel();
     let ends = Mutex::new(ends);
     let verify = move |password: &[u8], _: &str| {
         // Nobody waits for it at the end of a test.
-        let _ = begin.send(password.to_vec());
+        let _ = starts.send(password.to_vec());
         let _ = ends.lock().unwrap().recv();
         password == b"right"
     };
-    let auth = Auth::with([("alice".to_owned(), String::new())].into(), verify).unwrap();
+    let auth = Auth::with([("alice".to_owned(), String::new())].into(), Box::new(verify)).unwrap();
     (Arc::new(auth), Checks { began, end })
 }
 
-fn asks<V>(auth: &Arc<Auth<V>>, password: &str, from: u8) -> JoinHandle<bool>
-where
-    V: Fn(&[u8], &str) -> bool + Send + Sync + 'static,
-{
+fn asks(auth: &Arc<Auth>, password: &str, from: u8) -> JoinHandle<bool> {
     let (auth, headers) = (Arc::clone(auth), headers(&format!("alice:{password}")));
     tokio::spawn(async move { auth.admits(&headers, source(from)).await })
 }

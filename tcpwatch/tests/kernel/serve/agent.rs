@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longer than any answer should take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// `tcpwatch serve`, ready.
 pub(crate) struct Agent {
