@@ -7,6 +7,7 @@ mod ebpf;
 mod faults;
 mod fuzz;
 mod hold;
+mod ignored;
 mod load;
 mod manifests;
 mod page;
