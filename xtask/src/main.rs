@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod deb;
+mod difftest;
 mod ebpf;
 mod faults;
 mod fuzz;
@@ -41,6 +42,11 @@ enum Task {
     Bench(bench::Args),
     /// Break things, and check what tcpwatch does
     Faults(faults::Args),
+    /// Random processes, and what tcpwatch says of them against the kernel's own trace
+    Difftest(difftest::Args),
+    /// Be one of those processes.
+    #[command(hide = true)]
+    DifftestAgent(difftest::AgentArgs),
     /// Hold sockets, for others
     #[command(hide = true)]
     Hold(hold::Args),
@@ -73,6 +79,8 @@ fn main() -> ExitCode {
         Task::CheckEbpf => ebpf::check(),
         Task::Bench(args) => bench::run(&args),
         Task::Faults(args) => faults::run(&args),
+        Task::Difftest(args) => difftest::run(&args),
+        Task::DifftestAgent(args) => difftest::agent(&args),
         Task::Hold(args) => hold::hold(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::FuzzCorpus => fuzz::renew(),

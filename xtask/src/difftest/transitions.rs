@@ -1,0 +1,436 @@
+//! Every transition: each of the kernel's once in tcpwatch's lines and none more, in order, socket by
+//! socket.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::RangeInclusive,
+};
+
+use super::{
+    report::{LeftOut, Report},
+    said::{Line, Transition},
+    seconds,
+    state::State,
+    subflows::Strangers,
+    trace::{Event, MPTCP},
+};
+
+/// How far apart two programs at one tracepoint are at most: an interrupt, or a busy host, may come between.
+const FAR_NS: u64 = 3_000_000;
+/// What a port, an address or a process that differs counts for, and an event that need not be shown.
+const UNLIKE_NS: u64 = 20_000;
+const STRANGE_NS: u64 = 20_000;
+/// `in_state_ns` is exact but for the kernel's rounding.
+const EXACT_NS: u64 = 1_000;
+
+/// Both states, and whether it is MPTCP's.
+type Kind = (State, State, bool);
+
+/// An event and what tcpwatch said of it.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub(super) event: &'a Event,
+    pub(super) line: &'a Line,
+    pub(super) said: &'a Transition,
+}
+
+impl Pair<'_> {
+    /// The socket begins to connect or to listen.
+    fn is_born(&self) -> bool {
+        self.event.old == State::CLOSE && self.event.new != State::CLOSE
+    }
+
+    /// It has another socket's address, or another connection, from here on.
+    fn begins_a_life(&self) -> bool {
+        self.is_born() || self.event.old == State::LISTEN && self.event.new != State::CLOSE
+    }
+}
+
+/// What belongs together, and what has nothing to belong to.
+pub(super) struct Matched<'a> {
+    pub(super) pairs: Vec<Pair<'a>>,
+    missing: Vec<&'a Event>,
+    extra: Vec<&'a Line>,
+}
+
+/// Compares all of it; the paths of sockets, by tcpwatch's number.
+pub(super) fn compare<'a>(
+    events: &'a [Event],
+    lines: &'a [Line],
+    span: RangeInclusive<u64>,
+    strangers: &Strangers,
+    report: &mut Report,
+) -> HashMap<u64, Vec<Pair<'a>>> {
+    let matched = Matched::new(events, lines, &span, strangers);
+    report.compared("transitions", matched.pairs.len());
+    let hurt = missing(&matched, strangers, report);
+    for line in &matched.extra {
+        report.deviation("transition-extra", line.at(), &line.text);
+    }
+    let mut paths: HashMap<u64, Vec<Pair<'a>>> = HashMap::new();
+    let mut sk_of = HashMap::new();
+    for pair in &matched.pairs {
+        let Some(socket) = pair.said.socket else {
+            report.deviation("no-number", pair.event.ns, &show(pair));
+            continue;
+        };
+        let path = paths.entry(socket).or_default();
+        let sk = *sk_of.entry(socket).or_insert(pair.event.sk);
+        if sk != pair.event.sk && !hurt.contains_key(&sk) {
+            report.deviation("two-sockets-with-one-number", pair.event.ns, &show(pair));
+        }
+        follow(path, pair, &hurt, report);
+        ends(pair, report);
+        port(path, pair, report);
+        path.push(*pair);
+    }
+    one_number(&matched.pairs, &hurt, report);
+    order(lines, report);
+    report.compared("sockets", paths.len());
+    paths
+}
+
+impl<'a> Matched<'a> {
+    fn new(
+        events: &'a [Event],
+        lines: &'a [Line],
+        span: &RangeInclusive<u64>,
+        strangers: &Strangers,
+    ) -> Self {
+        let mut free: HashMap<Kind, BTreeMap<(u64, usize), &'a Line>> = HashMap::new();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(said) = line.transition().filter(|said| span.contains(&said.mono_ns)) else {
+                continue;
+            };
+            let kind = (said.old, said.new, said.is_mptcp());
+            free.entry(kind).or_default().insert((said.mono_ns, at), line);
+        }
+        let events: Vec<_> = events.iter().filter(|event| span.contains(&event.ns)).collect();
+        let mut candidates = Vec::new();
+        for (number, event) in events.iter().enumerate() {
+            let kind = (event.old, event.new, event.protocol == MPTCP);
+            let around = (event.ns.saturating_sub(FAR_NS), 0)..=(event.ns + FAR_NS, usize::MAX);
+            let Some(lines) = free.get(&kind) else { continue };
+            for ((_, at), line) in lines.range(around) {
+                let said = line.transition().filter(|said| alike(event, said));
+                if let Some(said) = said {
+                    let stranger = if strangers.contains(event) { STRANGE_NS } else { 0 };
+                    candidates.push((distance(event, said) + stranger, number, *at, *line, said));
+                }
+            }
+        }
+        // The nearest first: each event has one line, and each line one event.
+        candidates.sort_by_key(|(distance, number, at, ..)| (*distance, *number, *at));
+        let mut matched = Self { pairs: Vec::new(), missing: Vec::new(), extra: Vec::new() };
+        let (mut used, mut found) = (HashSet::new(), HashSet::new());
+        for (_, number, at, line, said) in candidates {
+            if !used.contains(&at) && found.insert(number) {
+                used.insert(at);
+                matched.pairs.push(Pair { event: events[number], line, said });
+            }
+        }
+        let rest = |(number, _): &(usize, &&Event)| !found.contains(number);
+        matched.missing = events.iter().enumerate().filter(rest).map(|(_, event)| *event).collect();
+        matched.extra = free
+            .into_values()
+            .flatten()
+            .filter_map(|((_, at), line)| (!used.contains(&at)).then_some(line))
+            .collect();
+        matched.pairs.sort_by_key(|pair| pair.event.ns);
+        matched
+    }
+}
+
+/// How unlike they are, as a time: two programs at one tracepoint run microseconds apart, unless something
+/// comes between.
+fn distance(event: &Event, said: &Transition) -> u64 {
+    let unlike = [
+        event.sport != said.local.port,
+        event.dport != said.remote.port,
+        event.local != said.local.addr,
+        event.remote != said.remote.addr,
+        said.by.as_ref().is_some_and(|by| by.pid != event.tid),
+    ];
+    let count: u64 = unlike.into_iter().map(u64::from).sum();
+    event.ns.abs_diff(said.mono_ns) + count * UNLIKE_NS
+}
+
+/// They may be the same: ports that the tracepoint does not have yet or no more are left to later checks.
+fn alike(event: &Event, said: &Transition) -> bool {
+    let ended_mptcp = event.protocol == MPTCP && event.new == State::CLOSE;
+    let port = |kernel: u16, said: u16| kernel == said || kernel == 0 || said == 0;
+    let address = |kernel: std::net::IpAddr, said: std::net::IpAddr| {
+        kernel.is_unspecified() || said.is_unspecified() || kernel == said
+    };
+    (port(event.sport, said.local.port) || ended_mptcp)
+        && port(event.dport, said.remote.port)
+        && address(event.local, said.local.addr)
+        && address(event.remote, said.remote.addr)
+}
+
+/// What tcpwatch has not said. Returns when sockets lost something on top of process 1, where no program is run.
+fn missing(
+    matched: &Matched<'_>,
+    strangers: &Strangers,
+    report: &mut Report,
+) -> HashMap<u64, Vec<u64>> {
+    let mut hurt: HashMap<u64, Vec<u64>> = HashMap::new();
+    for event in &matched.missing {
+        if strangers.subflows.contains(&(event.sk, event.ns)) {
+            report.leave_out(LeftOut::Subflow);
+        } else if strangers.contains(event) {
+            // It is not of this test.
+        } else if strangers.on_init(event) {
+            hurt.entry(event.sk).or_default().push(event.ns);
+        } else {
+            report.deviation("transition-missing", event.ns, &event.to_string());
+        }
+    }
+    for (sk, times) in &hurt {
+        for ns in times {
+            // The next one of this life that was said must say that something is missing.
+            let next =
+                matched.pairs.iter().find(|pair| pair.event.sk == *sk && pair.event.ns > *ns);
+            match next.filter(|pair| !pair.begins_a_life()) {
+                Some(pair) if !pair.said.uncertain => {
+                    report.deviation("gap-not-flagged", pair.event.ns, &show(pair));
+                }
+                _ => report.leave_out(LeftOut::OnInit),
+            }
+        }
+    }
+    hurt
+}
+
+/// It follows from what was said before.
+fn follow(path: &[Pair<'_>], pair: &Pair<'_>, hurt: &HashMap<u64, Vec<u64>>, report: &mut Report) {
+    let Pair { event, said, .. } = pair;
+    if said.lifetime_ns.is_some() && said.new != State::CLOSE {
+        report.deviation("lifetime", event.ns, &show(pair));
+    }
+    if said.mono_ns.abs_diff(event.ns) > FAR_NS / 3 {
+        report.deviation("time", event.ns, &show(pair));
+    }
+    let Some(before) = path.last() else { return };
+    let lost = hurt
+        .get(&event.sk)
+        .is_some_and(|times| times.iter().any(|ns| (before.event.ns..event.ns).contains(ns)));
+    if lost {
+        return;
+    }
+    if before.event.new != event.old {
+        report.deviation("path", event.ns, &format!("{} {}", show(before), show(pair)));
+    }
+    if said.mono_ns < before.said.mono_ns {
+        report.deviation("time-goes-back", event.ns, &show(pair));
+    }
+    // One that stays in its state begins nothing.
+    let entered = path.iter().rev().find(|one| one.event.old != one.event.new).unwrap_or(before);
+    let spent = said.mono_ns.saturating_sub(entered.said.mono_ns);
+    let right = said.in_state_ns.is_some_and(|told| told.abs_diff(spent) <= EXACT_NS);
+    let stays = event.old == event.new && said.in_state_ns.is_none();
+    if !right && !stays {
+        let detail = format!("{spent} ns: {} {}", show(entered), show(pair));
+        report.deviation("in-state", event.ns, &detail);
+    }
+}
+
+/// Addresses, family and remote port.
+fn ends(pair: &Pair<'_>, report: &mut Report) {
+    let Pair { event, said, .. } = pair;
+    // What stands in an MPTCP socket that connects again is of the connection before.
+    if event.protocol == MPTCP && pair.is_born() && said.remote.port == 0 {
+        return;
+    }
+    let v6 = event.v6 && !event.remote.is_ipv4();
+    // A listener of both families is what it is.
+    let either = event.v6
+        && ([event.old, event.new].contains(&State::LISTEN) || event.local.is_unspecified());
+    if said.family != if v6 { 6 } else { 4 } && !either {
+        report.deviation("family", event.ns, &show(pair));
+    }
+    let wrong = |kernel: std::net::IpAddr, said: std::net::IpAddr| {
+        kernel != said && !kernel.is_unspecified()
+    };
+    if wrong(event.local, said.local.addr) || wrong(event.remote, said.remote.addr) {
+        report.deviation("address", event.ns, &show(pair));
+    }
+    if event.dport != 0 && event.dport != said.remote.port {
+        report.deviation("remote-port", event.ns, &show(pair));
+    }
+}
+
+/// The local port. The tracepoint's own is stale after a disconnect, and none at the end of an MPTCP socket.
+fn port(path: &[Pair<'_>], pair: &Pair<'_>, report: &mut Report) {
+    let Pair { event, said, .. } = pair;
+    if event.protocol == MPTCP && event.new == State::CLOSE {
+        return mptcp_port(path, pair, report);
+    }
+    if event.sport == 0 || event.sport == said.local.port {
+        return;
+    }
+    // An MPTCP socket that was connected keeps its ports there when it listens, too.
+    let relistens = event.protocol == MPTCP && event.new == State::LISTEN && event.dport != 0;
+    if (pair.is_born() || relistens) && said.local.port == 0 {
+        report.leave_out(LeftOut::StalePort);
+    } else {
+        report.deviation("local-port", event.ns, &show(pair));
+    }
+}
+
+/// The local port of an MPTCP socket at its end: the last one of this life. What stands in the socket at its birth
+/// is of the life before.
+fn mptcp_port(path: &[Pair<'_>], pair: &Pair<'_>, report: &mut Report) {
+    let Pair { event, said, .. } = pair;
+    let from = path.iter().rposition(Pair::is_born).map_or(0, |birth| birth + 1);
+    let life = path[from..].iter().chain([pair]);
+    let known = life.map(|one| one.event.sport).rfind(|port| *port > 0);
+    let earlier = path[..from].iter().any(|one| one.event.sport == said.local.port);
+    match known {
+        Some(port) if port != said.local.port => {
+            let detail = format!("its port was {port}: {}", show(pair));
+            report.deviation("mptcp-port", event.ns, &detail);
+        }
+        None if said.local.port > 0 && earlier => {
+            let detail = format!("that of the connection before: {}", show(pair));
+            report.deviation("mptcp-port", event.ns, &detail);
+        }
+        None if event.sport != said.local.port => report.leave_out(LeftOut::MptcpPort),
+        _ => {}
+    }
+}
+
+/// Successive events of one socket have one number until it is closed.
+fn one_number(pairs: &[Pair<'_>], hurt: &HashMap<u64, Vec<u64>>, report: &mut Report) {
+    let mut last: HashMap<u64, &Pair<'_>> = HashMap::new();
+    for pair in pairs {
+        let Some(before) = last.insert(pair.event.sk, pair) else { continue };
+        let goes_on = before.event.new == pair.event.old
+            && ![State::CLOSE, State::LISTEN].contains(&pair.event.old);
+        if goes_on && before.said.socket != pair.said.socket && !hurt.contains_key(&pair.event.sk) {
+            let detail = format!("{} {}", show(before), show(pair));
+            report.deviation("two-numbers-of-one-socket", pair.event.ns, &detail);
+        }
+    }
+}
+
+/// Lines are in order of time, but for births that could not be told before.
+fn order(lines: &[Line], report: &mut Report) {
+    let mut latest = 0;
+    for line in lines {
+        let Some(said) = line.transition() else { continue };
+        if said.mono_ns >= latest {
+            latest = said.mono_ns;
+        } else if said.new == State::SYN_RECV {
+            report.leave_out(LeftOut::LateBirth);
+        } else {
+            let detail = format!("after {}: {}", seconds(latest), line.text);
+            report.deviation("order", said.mono_ns, &detail);
+        }
+    }
+}
+
+pub(super) fn show(pair: &Pair<'_>) -> String {
+    format!("{} said as {}", pair.event, pair.line.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, ops::Range};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::difftest::trace::threads_of_init;
+
+    const PORTS: Range<u16> = 12_000..18_000;
+    const PATH: [&str; 3] = ["CLOSE", "SYN_SENT", "ESTABLISHED"];
+
+    fn state(name: &str) -> State {
+        State::try_from(std::borrow::Cow::from(name)).unwrap()
+    }
+
+    /// A connection that closes, as the kernel has it and as tcpwatch says it.
+    fn connection(tid: i32) -> (Vec<Event>, Vec<Line>) {
+        let path = PATH.iter().chain(&["CLOSE_WAIT", "LAST_ACK", "CLOSE"]).copied();
+        let path: Vec<&str> = path.collect();
+        let steps = path.windows(2).zip(1_u64..).map(|(pair, number)| {
+            let local = Ipv4Addr::LOCALHOST.into();
+            let ns = number * 1_000_000;
+            let event = Event {
+                ns,
+                tid,
+                sk: 7,
+                old: state(pair[0]),
+                new: state(pair[1]),
+                sport: 13_000,
+                dport: 12_000,
+                protocol: 6,
+                v6: false,
+                local,
+                remote: local,
+            };
+            let line = json!({
+                "type": "transition", "mono_ns": ns + 500, "socket": 1, "cookie": 1, "family": 4, "uid": 0,
+                "protocol": "tcp", "local": {"addr": "127.0.0.1", "port": 13_000},
+                "remote": {"addr": "127.0.0.1", "port": 12_000}, "old": pair[0], "new": pair[1],
+                "in_state_ns": (number > 1).then_some(1_000_000), "lifetime_ns": null, "owner": null,
+                "by": null, "uncertain": false,
+            });
+            (event, Line::parse(&line.to_string()).unwrap())
+        });
+        steps.unzip()
+    }
+
+    fn deviations(events: &[Event], lines: &[Line]) -> Vec<&'static str> {
+        let strangers = Strangers::find(events, &PORTS, &HashSet::new());
+        let mut report = Report::default();
+        compare(events, lines, 0..=u64::MAX, &strangers, &mut report);
+        report.deviations.into_keys().collect()
+    }
+
+    #[test]
+    fn what_agrees_does_not_deviate() {
+        let (events, lines) = connection(1_000_000);
+        assert!(deviations(&events, &lines).is_empty());
+    }
+
+    #[test]
+    fn a_transition_that_is_not_said_is_missing() {
+        let (events, mut lines) = connection(1_000_000);
+        lines.remove(2);
+        assert!(deviations(&events, &lines).contains(&"transition-missing"));
+    }
+
+    #[test]
+    fn a_transition_that_was_not_is_extra() {
+        let (mut events, lines) = connection(1_000_000);
+        events.remove(2);
+        assert!(deviations(&events, &lines).contains(&"transition-extra"));
+    }
+
+    #[test]
+    fn what_process_1_hides_must_be_flagged() {
+        let init = threads_of_init().into_iter().next().unwrap();
+        let (events, mut lines) = connection(init);
+        lines.remove(2);
+        assert_eq!(deviations(&events, &lines), ["gap-not-flagged"]);
+        let flagged = lines[2].text.replace(r#""uncertain":false"#, r#""uncertain":true"#);
+        lines[2] = Line::parse(&flagged).unwrap();
+        assert!(deviations(&events, &lines).is_empty());
+    }
+
+    #[test]
+    fn another_number_or_time_deviates() {
+        let (events, lines) = connection(1_000_000);
+        for (what, instead, kind) in [
+            (r#""socket":1"#, r#""socket":2"#, "two-numbers-of-one-socket"),
+            (r#""in_state_ns":1000000"#, r#""in_state_ns":9"#, "in-state"),
+            (r#""port":12000"#, r#""port":0"#, "remote-port"),
+        ] {
+            let mut changed = lines.clone();
+            changed[3] = Line::parse(&lines[3].text.replace(what, instead)).unwrap();
+            assert!(deviations(&events, &changed).contains(&kind), "{kind}");
+        }
+    }
+}
