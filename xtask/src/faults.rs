@@ -11,6 +11,7 @@ mod figures;
 mod full_disk;
 mod gone_namespace;
 mod gone_reader;
+mod hidden;
 mod killed_in_pass;
 mod ledger;
 mod page;

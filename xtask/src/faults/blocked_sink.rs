@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use super::{
     Fault, Setting,
     figures::{Figures, percent, thousands},
+    hidden::Hidden,
     ledger::Ledger,
     recording,
     run::{Dir, Traffic},
@@ -37,6 +38,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn run(setting: &Setting) -> Result<Figures> {
     let dir = Dir::new()?;
     let (path, killed) = (dir.join("a.tcpw"), dir.join("b.tcpw"));
+    let hidden = Hidden::start()?;
     let mut tool = start(&path)?;
     let traffic = Traffic::start(LEAKS, setting.seconds + 3)?;
     thread::sleep(Duration::from_secs(setting.seconds));
@@ -46,7 +48,8 @@ fn run(setting: &Setting) -> Result<Figures> {
     thread::sleep(SECOND);
     let ended = tool.stop()?;
     ensure!(ended.status.success(), "it ended with {}: {}", ended.status, ended.stderr);
-    let ledger = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
+    let mut ledger = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
+    ledger.hidden = hidden.stop()?;
     ledger.is_complete(sent.transitions)?;
     ensure!(ledger.unshown > 0, "the pipe was large enough after all");
     ledger.has_found(&[(&sent.held, sent.holder.pid())])?;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::ledger::Ledger;
+use super::{hidden::Hidden, ledger::Ledger};
 use crate::{
     hold::{Held, Holder},
     load::{
@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Run {
     pub(super) tool: Tool,
     out: File,
+    hidden: Hidden,
 }
 
 impl Run {
@@ -39,7 +40,8 @@ impl Run {
         let path = dir.join("out");
         let out = File::options().read(true).write(true).create_new(true).open(&path)?;
         let flags = [&["-j"], flags].concat();
-        Ok(Self { tool: Tool::tcpwatch(&flags, out.try_clone()?.into())?, out })
+        let hidden = Hidden::start()?;
+        Ok(Self { tool: Tool::tcpwatch(&flags, out.try_clone()?.into())?, out, hidden })
     }
 
     /// Ends it, as a person does, and reads what it showed. It must have ended well.
@@ -47,6 +49,7 @@ impl Run {
         let ended = self.tool.stop()?;
         ensure!(ended.status.success(), "it ended with {}: {}", ended.status, ended.stderr);
         let mut ledger = Ledger::default();
+        ledger.hidden = self.hidden.stop()?;
         self.out.rewind()?;
         ledger.read(BufReader::with_capacity(1 << 20, &self.out))?;
         Ok((ledger, ended))

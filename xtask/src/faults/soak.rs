@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use super::{
     Fault, Setting,
     figures::{Figures, tenths_of_mib, thousands},
+    hidden::Hidden,
     ledger::Ledger,
     run::Dir,
 };
@@ -49,6 +50,7 @@ fn run(setting: &Setting) -> Result<Figures> {
     ensure!(setting.seconds >= LEAST as u64, "shorter than {LEAST} s says nothing about growth");
     let (dir, namespace) = (Dir::new()?, namespace()?);
     let path = dir.path().to_str().context("a path that is no text")?;
+    let hidden = Hidden::start()?;
     let mut live = Tool::tcpwatch(&["-j", "-N", &namespace, "--linger", "500ms"], Stdio::piped())?;
     let reader = read(live.stdout()?);
     let keep = ["--record", path, "--rotate-size", "4M", "--keep", "3"];
@@ -69,7 +71,8 @@ fn run(setting: &Setting) -> Result<Figures> {
     quiet(0)?;
     let ended = live.stop()?;
     ensure!(ended.status.success() && ended.stderr.is_empty(), "it says: {}", ended.stderr);
-    let ledger = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
+    let mut ledger = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
+    ledger.hidden = hidden.stop()?;
     check(&ledger, connections, holders, scrapes)?;
     let [live, serve] = memory.map(|samples| Growth::of(&samples));
     let (live, serve) = (live?, serve?);
@@ -162,13 +165,13 @@ fn read(pipe: impl std::io::Read + Send + 'static) -> JoinHandle<Result<Ledger>>
 }
 
 /// Memory in the second quarter of the time, and in the last; in the first it may still grow.
-struct Growth {
+pub(super) struct Growth {
     early: f64,
     late: f64,
 }
 
 impl Growth {
-    fn of(samples: &[f64]) -> Result<Self> {
+    pub(super) fn of(samples: &[f64]) -> Result<Self> {
         let quarter = samples.len() / 4;
         let part = |from: usize, to: usize| median(samples[from..to].iter().copied());
         let early = part(quarter, 2 * quarter).context("too few samples")?;
@@ -176,7 +179,7 @@ impl Growth {
         Ok(Self { early, late })
     }
 
-    fn is_none(&self, who: &str) -> Result<()> {
+    pub(super) fn is_none(&self, who: &str) -> Result<()> {
         ensure!(self.late < self.early + SLACK, "{who} grows: {self}");
         Ok(())
     }
