@@ -17,12 +17,14 @@ mod ledger;
 mod page;
 mod pid_reuse;
 mod queued_children;
+mod real_leak;
 mod recording;
 mod resets;
 mod run;
 mod soak;
 mod stopped_agent;
 mod tiny_ring;
+mod turnover;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -52,7 +54,7 @@ struct Setting {
     quick: bool,
 }
 
-const FAULTS: [&Fault; 13] = [
+const FAULTS: [&Fault; 15] = [
     &tiny_ring::FAULT,
     &stopped_agent::FAULT,
     &blocked_sink::FAULT,
@@ -65,6 +67,8 @@ const FAULTS: [&Fault; 13] = [
     &resets::FAULT,
     &clock_back::FAULT,
     &abandoned::FAULT,
+    &real_leak::FAULT,
+    &turnover::FAULT,
     &soak::FAULT,
 ];
 
