@@ -84,7 +84,7 @@ pub(crate) fn run() -> Result<()> {
     println!("== the kernel's own trace: cargo xtask difftest, for five minutes");
     difftest::gate()?;
     println!("== tests: cargo test");
-    ignored::run_tests(cargo().args(["test", "--locked"]))
+    ignored::run_tests(cargo().args(["test", "--locked"]), &mut std::io::stdout())
 }
 
 fn cargo() -> Command {

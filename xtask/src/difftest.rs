@@ -6,6 +6,7 @@
 
 mod agent;
 mod endings;
+mod netns;
 mod operations;
 mod quiet;
 mod random;

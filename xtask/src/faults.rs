@@ -18,12 +18,14 @@ mod page;
 mod password_flood;
 mod pid_reuse;
 mod queued_children;
+mod real_leak;
 mod recording;
 mod resets;
 mod run;
 mod soak;
 mod stopped_agent;
 mod tiny_ring;
+mod turnover;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -53,7 +55,7 @@ struct Setting {
     quick: bool,
 }
 
-const FAULTS: [&Fault; 14] = [
+const FAULTS: [&Fault; 16] = [
     &tiny_ring::FAULT,
     &stopped_agent::FAULT,
     &blocked_sink::FAULT,
@@ -67,6 +69,8 @@ const FAULTS: [&Fault; 14] = [
     &clock_back::FAULT,
     &abandoned::FAULT,
     &password_flood::FAULT,
+    &real_leak::FAULT,
+    &turnover::FAULT,
     &soak::FAULT,
 ];
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Write},
     process::{Command, Stdio},
 };
 
@@ -16,14 +16,14 @@ const LIST: &str = ".ci/ignored-tests";
 
 /// Runs tests and passes on what they print, so that their own summary comes last. Fails if they do, or if
 /// one was ignored that is not on the list.
-pub(crate) fn run_tests(command: &mut Command) -> Result<()> {
+pub(crate) fn run_tests(command: &mut Command, out: &mut impl Write) -> Result<()> {
     let allowed = allowed(&fs::read_to_string(root().join(LIST))?)?;
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("run {command:?}"))?;
     let mut unexpected = Vec::new();
     for line in BufReader::new(child.stdout.take().context("no output")?).split(b'\n') {
         let line = line?;
-        io::stdout().write_all(&[&line[..], b"\n"].concat())?;
+        out.write_all(&[&line[..], b"\n"].concat())?;
         if let Some(name) = ignored(&String::from_utf8_lossy(&line))
             && !allowed.contains(name)
         {
@@ -84,10 +84,17 @@ mod tests {
 
     #[test]
     fn a_test_that_does_not_run_fails_the_gate() {
-        let run = |line: &str| run_tests(Command::new("echo").arg(line));
+        let run = |line: &str| run_tests(Command::new("echo").arg(line), &mut Vec::new());
         assert!(run("test figures::figures ... ignored, a measurement").is_ok());
         assert!(run("test [needs luck] some_new_test ... ignored").is_err());
-        assert!(run_tests(&mut Command::new("false")).is_err());
+        assert!(run_tests(&mut Command::new("false"), &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn what_tests_print_is_passed_on() {
+        let mut out = Vec::new();
+        run_tests(Command::new("printf").arg("one\ntest result: ok\n"), &mut out).unwrap();
+        assert_eq!(out, b"one\ntest result: ok\n");
     }
 
     #[test]

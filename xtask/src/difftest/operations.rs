@@ -1,31 +1,25 @@
 //! What random processes do: legal things with sockets, chosen by the seed.
 
+mod odd;
+mod passing;
+
 use std::{
     fs::File,
-    io::{IoSlice, IoSliceMut},
-    mem::MaybeUninit,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::{
-        fd::{AsFd, AsRawFd as _, OwnedFd, RawFd},
-        unix::{net::UnixStream, process::CommandExt as _},
-    },
-    process::{Command, Stdio},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use nix::sched::{CloneFlags, unshare};
+use anyhow::{Context as _, Result};
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
-        ipproto, sockopt,
+        AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt,
     },
     pipe::{SpliceFlags, splice},
-    thread::{LinkNameSpaceType, move_into_link_name_space, set_name},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use serde::{Deserialize, Serialize};
 
@@ -297,18 +291,20 @@ impl Agent {
         Ok(Some(format!("fd {fd} {how:?}")))
     }
 
-    fn close_one(&mut self, wanted: &[Kind]) -> Done {
-        let Some(fd) = self.pick(wanted) else { return Ok(None) };
+    fn close_one(&mut self, wanted: &[Kind]) -> Option<String> {
+        let fd = self.pick(wanted)?;
         drop(self.sockets.remove(&fd));
-        Ok(Some(format!("fd {fd}")))
+        Some(format!("fd {fd}"))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as of all operations")]
     fn close(&mut self) -> Done {
-        self.close_one(&[Kind::Connection, Kind::Fresh])
+        Ok(self.close_one(&[Kind::Connection, Kind::Fresh]))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as of all operations")]
     fn close_listener(&mut self) -> Done {
-        self.close_one(&[Kind::Listener])
+        Ok(self.close_one(&[Kind::Listener]))
     }
 
     fn reset(&mut self) -> Done {
@@ -321,243 +317,6 @@ impl Agent {
         Ok(Some(format!("fd {fd}")))
     }
 
-    fn dup(&mut self) -> Done {
-        let wanted = [Kind::Connection, Kind::Listener];
-        let Some(fd) = self.pick(&wanted).filter(|_| !self.is_full()) else { return Ok(None) };
-        let kind = self.sockets.get(&fd).context("no such socket")?.1;
-        let copy = rustix::io::dup(self.get(fd)?)?;
-        Ok(Some(format!("fd {fd} as {}", self.keep(copy, kind))))
-    }
-
-    fn dup2(&mut self) -> Done {
-        let (Some(from), Some(to)) =
-            (self.pick(&[Kind::Connection, Kind::Listener]), self.pick(&[Kind::Connection]))
-        else {
-            return Ok(None);
-        };
-        if from == to {
-            return Ok(None);
-        }
-        let (mut target, _) = self.sockets.remove(&to).context("no such socket")?;
-        let kind = self.sockets.get(&from).context("no such socket")?.1;
-        rustix::io::dup2(self.get(from)?, &mut target)?;
-        self.keep(target, kind);
-        Ok(Some(format!("fd {from} over {to}")))
-    }
-
-    fn fork(&mut self) -> Done {
-        if self.agents >= self.config.most_agents || !self.threads.is_empty() {
-            return Ok(None);
-        }
-        self.agents += 3;
-        match sys::fork_alone()? {
-            Some(child) => Ok(Some(format!("pid {child} there"))),
-            None => self.reborn().map(|()| None),
-        }
-    }
-
-    /// A program that holds what it inherits.
-    fn spawn(&mut self) -> Done {
-        if self.config.helpers == 0 {
-            return Ok(None);
-        }
-        self.config.helpers -= 1;
-        let child = Command::new("sleep")
-            .arg("1000")
-            .env(MARK, &self.config.dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        Ok(Some(format!("pid {} there", child.id())))
-    }
-
-    /// Sends a descriptor to another process, and often closes it.
-    fn give(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection, Kind::Listener]) else { return Ok(None) };
-        let Some(to) = self.random.pick(&self.mailboxes).cloned() else { return Ok(None) };
-        let (socket, kind) = self.sockets.get(&fd).context("no such socket")?;
-        let word = if *kind == Kind::Listener { b"l" } else { b"c" };
-        let fds = [socket.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        ensure!(control.push(SendAncillaryMessage::ScmRights(&fds)), "no room for a descriptor");
-        rustix::net::sendmsg_addr(
-            &self.mailbox,
-            &SocketAddrUnix::new(&to)?,
-            &[IoSlice::new(word)],
-            &mut control,
-            SendFlags::DONTWAIT,
-        )?;
-        let name = to.file_name().unwrap_or_default().display().to_string();
-        if self.random.percent(60) {
-            drop(self.sockets.remove(&fd));
-            return Ok(Some(format!("fd {fd} to {name} and closed it")));
-        }
-        Ok(Some(format!("fd {fd} to {name}")))
-    }
-
-    fn take(&mut self) -> Done {
-        if self.is_full() {
-            return Ok(None);
-        }
-        let mut word = [0];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        rustix::net::recvmsg(
-            &self.mailbox,
-            &mut [IoSliceMut::new(&mut word)],
-            &mut control,
-            RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
-        )?;
-        let kind = if word == *b"l" { Kind::Listener } else { Kind::Connection };
-        let mut taken = String::new();
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                for fd in fds {
-                    taken += &self.keep(fd, kind);
-                }
-            }
-        }
-        Ok(Some(taken))
-    }
-
-    fn disconnect(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection]) else { return Ok(None) };
-        rustix::net::connect_unspec(self.get(fd)?)?;
-        if let Some((_, kind)) = self.sockets.get_mut(&fd) {
-            *kind = Kind::Fresh;
-        }
-        Ok(Some(format!("fd {fd}")))
-    }
-
-    fn reconnect(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Fresh]) else { return Ok(None) };
-        let (socket, _) = self.sockets.remove(&fd).context("no such socket")?;
-        let v6 = sockopt::socket_domain(&socket)? == AddressFamily::INET6;
-        let (result, kind) = if self.random.percent(20) {
-            (rustix::net::listen(&socket, 4).map_err(Into::into), Kind::Listener)
-        } else {
-            let to = self.target(v6);
-            (self.go(&socket, to), Kind::Connection)
-        };
-        let kind = if result.is_ok() { kind } else { Kind::Fresh };
-        let text = self.keep(socket, kind);
-        result.map(|()| Some(text))
-    }
-
-    fn relisten(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Listener]) else { return Ok(None) };
-        rustix::net::shutdown(self.get(fd)?, Shutdown::Read)?;
-        rustix::net::listen(self.get(fd)?, 4)?;
-        Ok(Some(format!("fd {fd}")))
-    }
-
-    fn keep_alive(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection]) else { return Ok(None) };
-        let socket = self.get(fd)?;
-        sockopt::set_socket_keepalive(socket, true)?;
-        sockopt::set_tcp_keepidle(socket, Duration::from_secs(1))?;
-        sockopt::set_tcp_keepintvl(socket, Duration::from_secs(1))?;
-        sockopt::set_tcp_keepcnt(socket, 2)?;
-        Ok(Some(format!("fd {fd}")))
-    }
-
-    fn user_timeout(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection]) else { return Ok(None) };
-        let millis = self.random.pick(&[200, 2_000]).copied().unwrap_or(200);
-        sockopt::set_tcp_user_timeout(self.get(fd)?, millis)?;
-        Ok(Some(format!("fd {fd} {millis} ms")))
-    }
-
-    fn repair(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection]) else { return Ok(None) };
-        let socket = self.get(fd)?;
-        if sockopt::socket_protocol(socket)? == Some(ipproto::MPTCP) {
-            return Ok(None);
-        }
-        sys::repair(socket, true)?;
-        if self.random.percent(50) {
-            sys::repair(self.get(fd)?, false)?;
-            return Ok(Some(format!("fd {fd} for a moment")));
-        }
-        drop(self.sockets.remove(&fd));
-        Ok(Some(format!("fd {fd} and closed it")))
-    }
-
-    fn rename(&mut self) -> Done {
-        let name = std::ffi::CString::new(format!("a{} \"\\é", self.random.below(99)))?;
-        set_name(&name)?;
-        Ok(Some(String::new()))
-    }
-
-    /// A thread that waits for data, and then for the next orders.
-    fn wait(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection]).filter(|_| self.threads.len() < 3) else {
-            return Ok(None);
-        };
-        let copy = rustix::io::fcntl_dupfd_cloexec(self.get(fd)?, 0)?;
-        let number = copy.as_raw_fd();
-        self.thread(move |told| {
-            let mut fds = [PollFd::new(&copy, PollFlags::IN), PollFd::new(&told, PollFlags::IN)];
-            if poll(&mut fds, None).is_ok() && fds[1].revents().is_empty() {
-                let _ = poll(&mut fds[1..], None);
-            }
-        })?;
-        Ok(Some(format!("fd {fd} as fd {number}")))
-    }
-
-    /// A thread with a descriptor table of its own, in which one socket stays open until the next orders.
-    fn own_files(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection]).filter(|_| self.threads.len() < 3) else {
-            return Ok(None);
-        };
-        let (apart, ready) = std::sync::mpsc::channel();
-        self.thread(move |told| {
-            let own = unshare(CloneFlags::CLONE_FILES).is_ok();
-            let _ = apart.send(());
-            if own {
-                let kept = told.as_raw_fd();
-                for other in (3..256).filter(|other| ![fd, kept].contains(other)) {
-                    let _ = nix::unistd::close(other);
-                }
-                let _ = poll(&mut [PollFd::new(&told, PollFlags::IN)], None);
-            }
-        })?;
-        ready.recv()?;
-        Ok(Some(format!("fd {fd} in a thread's own table")))
-    }
-
-    /// Starts a thread that lasts until the next orders: nothing ends by itself while all is quiet.
-    fn thread(&mut self, work: impl FnOnce(UnixStream) + Send + 'static) -> Result<()> {
-        let (ours, told) = UnixStream::pair()?;
-        self.threads.push((ours, thread::spawn(move || work(told))));
-        Ok(())
-    }
-
-    /// Ends all threads.
-    pub(super) fn end_threads(&mut self) {
-        for (tell, thread) in self.threads.drain(..) {
-            drop(tell);
-            let _ = thread.join();
-        }
-    }
-
-    fn epoll(&mut self) -> Done {
-        let Some(fd) = self.pick(&[Kind::Connection, Kind::Listener]) else { return Ok(None) };
-        if self.epolls.len() < 2 {
-            self.epolls.push(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        }
-        let (input, output) = (epoll::EventFlags::IN, epoll::EventFlags::OUT);
-        let (edge, once) = (epoll::EventFlags::ET, epoll::EventFlags::ONESHOT);
-        let masks = [input, input | epoll::EventFlags::RDHUP, output, input | edge, input | once];
-        let mask = self.random.pick(&masks).copied().unwrap_or(input);
-        let at = usize::try_from(self.random.below(self.epolls.len() as u64))?;
-        epoll::add(&self.epolls[at], self.get(fd)?, epoll::EventData::new_u64(0), mask)?;
-        Ok(Some(format!("fd {fd} {mask:?}")))
-    }
-
     fn change_net(&mut self) -> Done {
         let net = usize::try_from(self.random.below(self.config.nets.len() as u64))?;
         let file = File::open(&self.config.nets[net].path)?;
@@ -566,6 +325,7 @@ impl Agent {
         Ok(Some(net.to_string()))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as of all operations")]
     fn nap(&mut self) -> Done {
         thread::sleep(Duration::from_micros(self.random.below(20_000)));
         // Nothing that anybody would look for before a deviation.

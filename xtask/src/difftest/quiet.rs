@@ -1,8 +1,10 @@
 //! At quiet moments: what `tcpwatch leaks` and the open findings of the live run say, against the truth.
 
+mod verdict;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs, thread,
+    thread,
     time::Duration,
 };
 
@@ -12,7 +14,7 @@ use super::{
     agent::Held,
     report::LeftOut,
     run::Run,
-    said::{End, Finding, Key, Line},
+    said::{Finding, Key, Line},
     state::State,
     trace::{Event, MPTCP},
     truth::{Holders, Socket, Truth},
@@ -202,6 +204,10 @@ impl<'a> Moment<'a> {
         if self.stable.contains_key(&key) || self.changed.contains(&ports) {
             return;
         }
+        if self.waits_in_mptcp(finding) {
+            run.report.compared("MPTCP connections that nobody accepted", 1);
+            return;
+        }
         let held = finding.inode.and_then(|inode| self.asked.get(&inode));
         if self.unstable.contains(&key)
             || (finding.state == State::CLOSE && held.is_none_or(|held| held.mptcp))
@@ -214,6 +220,15 @@ impl<'a> Moment<'a> {
             let detail = format!("its process says {held:?}: {}", line.text);
             run.report.deviation(kind, self.begin, &detail);
         }
+    }
+
+    /// An MPTCP connection that nobody accepted, which `ss` does not show: the kernel's own trace does.
+    fn waits_in_mptcp(&self, finding: &Finding) -> bool {
+        let ends = (finding.local, finding.remote);
+        let last = self.events.iter().rev().find(|event| {
+            event.protocol == MPTCP && (event.local_end(), event.remote_end()) == ends
+        });
+        finding.holders.is_empty() && last.is_some_and(|event| event.new == finding.state)
     }
 
     /// The finding says of this socket what is so.
@@ -251,86 +266,6 @@ impl<'a> Moment<'a> {
         }
         self.verdict(run, voice, line, finding, socket);
         self.age(run, voice, line, finding, socket);
-    }
-
-    fn verdict(
-        &self,
-        run: &mut Run<'_>,
-        voice: Voice,
-        line: &Line,
-        finding: &Finding,
-        socket: &Socket,
-    ) {
-        let said = finding.verdict.as_deref().unwrap_or("none");
-        let pids: HashSet<i32> = socket.holders.iter().map(|(pid, _)| *pid).collect();
-        // Of MPTCP it is not known what is unread.
-        let right = if socket.mptcp {
-            pids.len() < 2 || said == "inherited"
-        } else if socket.inode == 0 {
-            said == "never-accepted"
-        } else if socket.unsent > 0 {
-            said == "write-blocked"
-        } else if pids.len() > 1 {
-            said == "inherited"
-        } else if said == "inherited" {
-            self.may_be_inherited(run, voice, socket, &pids)
-        } else {
-            // Who holds one that is in flight nobody sees.
-            let seen = voice == Voice::Live && !pids.is_empty();
-            let connector = self.connector(socket).filter(|_| seen);
-            let reading = if socket.unread > 0 { "not-reading" } else { "not-closed" };
-            said == reading && connector.is_none_or(|pid| pids.contains(&pid))
-        };
-        if !right {
-            let kind = voice.kind("leaks-verdict", "live-verdict");
-            run.report.deviation(kind, self.begin, &format!("{socket:?}: {}", line.text));
-        }
-        if socket.inode == 0 && !socket.mptcp {
-            self.listener(run, voice, line, finding, socket);
-        }
-    }
-
-    /// Its one holder did not connect it, or is younger than the connection.
-    fn may_be_inherited(
-        &self,
-        run: &Run<'_>,
-        voice: Voice,
-        socket: &Socket,
-        pids: &HashSet<i32>,
-    ) -> bool {
-        let stranger = self.connector(socket).is_some_and(|pid| !pids.contains(&pid));
-        let since = self.entered(socket).map_or(u64::MAX, |event| event.ns);
-        let young = pids.iter().all(|pid| born(*pid).is_none_or(|born| born > since));
-        // A process that was given an accepted connection has it from another, too.
-        let accepted = self.connector(socket).is_none() && run.world.known.iter().len() > 1;
-        (voice == Voice::Live && (stranger || accepted)) || young
-    }
-
-    /// Who listens where a connection waits that nobody accepted.
-    fn listener(
-        &self,
-        run: &mut Run<'_>,
-        voice: Voice,
-        line: &Line,
-        finding: &Finding,
-        socket: &Socket,
-    ) {
-        let said: Holders = finding
-            .listener
-            .iter()
-            .flat_map(|listener| &listener.holders)
-            .map(|holder| (holder.pid, holder.fd))
-            .collect();
-        let place = (socket.netns, socket.local.port);
-        let Some(holders) = self.listeners.get(&place).filter(|holders| !holders.is_empty()) else {
-            return;
-        };
-        run.report.compared("listeners", 1);
-        if said.is_empty() || !said.is_subset(holders) {
-            let kind = voice.kind("leaks-listener", "live-listener");
-            let detail = format!("held by {holders:?}: {}", line.text);
-            run.report.deviation(kind, self.begin, &detail);
-        }
     }
 
     fn age(
@@ -377,29 +312,9 @@ impl<'a> Moment<'a> {
             None => socket.state == State::CLOSE,
         }
     }
-
-    /// Who connected it, if it is the client's end.
-    fn connector(&self, socket: &Socket) -> Option<i32> {
-        let sk = self.events.iter().rev().find(|event| is_of(event, socket))?.sk;
-        let birth = self.events.iter().rev().find(|event| {
-            event.sk == sk && [State::SYN_SENT, State::SYN_RECV].contains(&event.new)
-        })?;
-        (birth.new == State::SYN_SENT).then_some(birth.tid)
-    }
 }
 
 fn is_of(event: &Event, socket: &Socket) -> bool {
-    let ends = (
-        End { addr: event.local, port: event.sport },
-        End { addr: event.remote, port: event.dport },
-    );
+    let ends = (event.local_end(), event.remote_end());
     ends == (socket.local, socket.remote) && (event.protocol == MPTCP) == socket.mptcp
-}
-
-/// When a process began, ns of `CLOCK_MONOTONIC`, to a tick.
-fn born(pid: i32) -> Option<u64> {
-    const TICK: u64 = 10_000_000;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    Some((ticks + 2) * TICK)
 }

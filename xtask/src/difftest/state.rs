@@ -30,7 +30,7 @@ impl State {
     pub(super) const LAST_ACK: Self = Self(8);
     pub(super) const LISTEN: Self = Self(9);
 
-    /// `TCP_ESTABLISHED` is 1 (include/net/tcp_states.h).
+    /// `TCP_ESTABLISHED` is 1 (`include/net/tcp_states.h`).
     pub(super) fn from_kernel(number: u32) -> Option<Self> {
         let at = u8::try_from(number.checked_sub(1)?).ok()?;
         (usize::from(at) < NAMES.len()).then_some(Self(at))

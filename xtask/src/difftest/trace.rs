@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::state::State;
+use super::{said::End, state::State};
 use crate::{exec, tool::Background};
 
 const TRACING: &str = "/sys/kernel/tracing";
@@ -39,6 +39,10 @@ const FIELDS: [&str; 9] = [
     "__u8 saddr_v6[16];\toffset:40;",
 ];
 pub(super) const MPTCP: u16 = 262;
+/// What stands between events, in place of their length.
+const PADDING: u32 = 29;
+const TIME_EXTEND: u32 = 30;
+const TIME_STAMP: u32 = 31;
 
 /// One line of the kernel's trace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +61,16 @@ pub(crate) struct Event {
     pub(super) v6: bool,
     pub(super) local: IpAddr,
     pub(crate) remote: IpAddr,
+}
+
+impl Event {
+    pub(super) fn local_end(&self) -> End {
+        End { addr: self.local, port: self.sport }
+    }
+
+    pub(super) fn remote_end(&self) -> End {
+        End { addr: self.remote, port: self.dport }
+    }
 }
 
 impl std::fmt::Display for Event {
@@ -228,11 +242,8 @@ fn drain(pipe: &mut File, kind: u16) -> Result<Vec<Event>> {
 }
 
 /// A page of the ring buffer: a time, a length, then events with the time since the one before
-/// (`struct ring_buffer_event` in include/linux/ring_buffer.h).
+/// (`struct ring_buffer_event` in `include/linux/ring_buffer.h`).
 fn read_page(page: &[u8], kind: u16, events: &mut Vec<Event>) -> Option<()> {
-    const PADDING: u32 = 29;
-    const TIME_EXTEND: u32 = 30;
-    const TIME_STAMP: u32 = 31;
     let mut ns = u64_at(page, 0)?;
     let length = usize::try_from(u64_at(page, 8)? & 0xf_ffff).ok()?;
     let mut rest = page.get(16..16 + length)?;
@@ -250,7 +261,7 @@ fn read_page(page: &[u8], kind: u16, events: &mut Vec<Event>) -> Option<()> {
                 rest = &rest[4..];
             }
             TIME_STAMP => {
-                ns = (u64::from(u32_at(rest, 0)?) << 27) + delta | ns & (0x1f << 59);
+                ns = ((u64::from(u32_at(rest, 0)?) << 27) + delta) | (ns & (0x1f << 59));
                 rest = &rest[4..];
             }
             _ => {
@@ -323,7 +334,7 @@ mod tests {
         body[28..30].copy_from_slice(&2_u16.to_ne_bytes());
         body[32..36].copy_from_slice(&[127, 0, 0, 1]);
         let length = u32::try_from(body.len() / 4).unwrap();
-        [&(delta << 5 | length).to_ne_bytes()[..], &body].concat()
+        [&((delta << 5) | length).to_ne_bytes()[..], &body].concat()
     }
 
     fn page(events: &[u8]) -> Vec<u8> {
@@ -333,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_page_is_read_with_the_times_between_events() {
-        let more = (1_u32 << 5 | 30).to_ne_bytes();
+        let more = ((1_u32 << 5) | TIME_EXTEND).to_ne_bytes();
         let time = [&more[..], &2_u32.to_ne_bytes()].concat();
         let bytes = page(&[written(5, 80), time, written(3, 81)].concat());
         let mut events = Vec::new();

@@ -18,10 +18,13 @@ use super::{
 /// How far apart two programs at one tracepoint are at most: an interrupt, or a busy host, may come between.
 const FAR_NS: u64 = 3_000_000;
 /// What a port, an address or a process that differs counts for, and an event that need not be shown.
-const UNLIKE_NS: u64 = 200_000;
-const STRANGE_NS: u64 = 100_000;
+const UNLIKE_NS: u64 = 20_000;
+const STRANGE_NS: u64 = 20_000;
 /// `in_state_ns` is exact but for the kernel's rounding.
 const EXACT_NS: u64 = 1_000;
+
+/// Both states, and whether it is MPTCP's.
+type Kind = (State, State, bool);
 
 /// An event and what tcpwatch said of it.
 #[derive(Clone, Copy)]
@@ -29,6 +32,18 @@ pub(super) struct Pair<'a> {
     pub(super) event: &'a Event,
     pub(super) line: &'a Line,
     pub(super) said: &'a Transition,
+}
+
+impl Pair<'_> {
+    /// The socket begins to connect or to listen.
+    fn is_born(&self) -> bool {
+        self.event.old == State::CLOSE && self.event.new != State::CLOSE
+    }
+
+    /// It has another socket's address, or another connection, from here on.
+    fn begins_a_life(&self) -> bool {
+        self.is_born() || self.event.old == State::LISTEN && self.event.new != State::CLOSE
+    }
 }
 
 /// What belongs together, and what has nothing to belong to.
@@ -82,8 +97,7 @@ impl<'a> Matched<'a> {
         span: &RangeInclusive<u64>,
         strangers: &Strangers,
     ) -> Self {
-        let mut free: HashMap<(State, State, bool), BTreeMap<(u64, usize), &'a Line>> =
-            HashMap::new();
+        let mut free: HashMap<Kind, BTreeMap<(u64, usize), &'a Line>> = HashMap::new();
         for (at, line) in lines.iter().enumerate() {
             let Some(said) = line.transition().filter(|said| span.contains(&said.mono_ns)) else {
                 continue;
@@ -172,18 +186,16 @@ fn missing(
             report.deviation("transition-missing", event.ns, &event.to_string());
         }
     }
-    let mut flagged: HashSet<(u64, u64)> = HashSet::new();
     for (sk, times) in &hurt {
         for ns in times {
-            // The next one of this socket that was said must say that something is missing.
+            // The next one of this life that was said must say that something is missing.
             let next =
                 matched.pairs.iter().find(|pair| pair.event.sk == *sk && pair.event.ns > *ns);
-            match next {
+            match next.filter(|pair| !pair.begins_a_life()) {
                 Some(pair) if !pair.said.uncertain => {
                     report.deviation("gap-not-flagged", pair.event.ns, &show(pair));
                 }
-                _ if flagged.insert((*sk, *ns)) => report.leave_out(LeftOut::OnInit),
-                _ => {}
+                _ => report.leave_out(LeftOut::OnInit),
             }
         }
     }
@@ -216,7 +228,8 @@ fn follow(path: &[Pair<'_>], pair: &Pair<'_>, hurt: &HashMap<u64, Vec<u64>>, rep
     let entered = path.iter().rev().find(|one| one.event.old != one.event.new).unwrap_or(before);
     let spent = said.mono_ns.saturating_sub(entered.said.mono_ns);
     let right = said.in_state_ns.is_some_and(|told| told.abs_diff(spent) <= EXACT_NS);
-    if !right && !(event.old == event.new && said.in_state_ns.is_none()) {
+    let stays = event.old == event.new && said.in_state_ns.is_none();
+    if !right && !stays {
         let detail = format!("{spent} ns: {} {}", show(entered), show(pair));
         report.deviation("in-state", event.ns, &detail);
     }
@@ -225,6 +238,10 @@ fn follow(path: &[Pair<'_>], pair: &Pair<'_>, hurt: &HashMap<u64, Vec<u64>>, rep
 /// Addresses, family and remote port.
 fn ends(pair: &Pair<'_>, report: &mut Report) {
     let Pair { event, said, .. } = pair;
+    // What stands in an MPTCP socket that connects again is of the connection before.
+    if event.protocol == MPTCP && pair.is_born() && said.remote.port == 0 {
+        return;
+    }
     let v6 = event.v6 && !event.remote.is_ipv4();
     // A listener of both families is what it is.
     let either = event.v6
@@ -246,34 +263,40 @@ fn ends(pair: &Pair<'_>, report: &mut Report) {
 /// The local port. The tracepoint's own is stale after a disconnect, and none at the end of an MPTCP socket.
 fn port(path: &[Pair<'_>], pair: &Pair<'_>, report: &mut Report) {
     let Pair { event, said, .. } = pair;
-    let born = |one: &&Pair<'_>| one.event.old == State::CLOSE && one.event.new != State::CLOSE;
     if event.protocol == MPTCP && event.new == State::CLOSE {
-        let from = path.iter().rposition(|one| born(&one)).unwrap_or(0);
-        let known = path[from..].iter().rev().map(|one| one.event.sport).find(|port| *port > 0);
-        let earlier = path[..from].iter().any(|one| one.event.sport == said.local.port);
-        match known {
-            Some(port) if port != said.local.port => {
-                let detail = format!("its port was {port}: {}", show(pair));
-                report.deviation("mptcp-port", event.ns, &detail);
-            }
-            None if said.local.port > 0 && earlier => {
-                let detail = format!("that of the connection before: {}", show(pair));
-                report.deviation("mptcp-port", event.ns, &detail);
-            }
-            None if event.sport != said.local.port => report.leave_out(LeftOut::MptcpPort),
-            _ => {}
-        }
-        return;
+        return mptcp_port(path, pair, report);
     }
     if event.sport == 0 || event.sport == said.local.port {
         return;
     }
     // An MPTCP socket that was connected keeps its ports there when it listens, too.
     let relistens = event.protocol == MPTCP && event.new == State::LISTEN && event.dport != 0;
-    if (born(&pair) || relistens) && said.local.port == 0 {
+    if (pair.is_born() || relistens) && said.local.port == 0 {
         report.leave_out(LeftOut::StalePort);
     } else {
         report.deviation("local-port", event.ns, &show(pair));
+    }
+}
+
+/// The local port of an MPTCP socket at its end: the last one of this life. What stands in the socket at its birth
+/// is of the life before.
+fn mptcp_port(path: &[Pair<'_>], pair: &Pair<'_>, report: &mut Report) {
+    let Pair { event, said, .. } = pair;
+    let from = path.iter().rposition(Pair::is_born).map_or(0, |birth| birth + 1);
+    let life = path[from..].iter().chain([pair]);
+    let known = life.map(|one| one.event.sport).rfind(|port| *port > 0);
+    let earlier = path[..from].iter().any(|one| one.event.sport == said.local.port);
+    match known {
+        Some(port) if port != said.local.port => {
+            let detail = format!("its port was {port}: {}", show(pair));
+            report.deviation("mptcp-port", event.ns, &detail);
+        }
+        None if said.local.port > 0 && earlier => {
+            let detail = format!("that of the connection before: {}", show(pair));
+            report.deviation("mptcp-port", event.ns, &detail);
+        }
+        None if event.sport != said.local.port => report.leave_out(LeftOut::MptcpPort),
+        _ => {}
     }
 }
 
@@ -309,4 +332,105 @@ fn order(lines: &[Line], report: &mut Report) {
 
 pub(super) fn show(pair: &Pair<'_>) -> String {
     format!("{} said as {}", pair.event, pair.line.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, ops::Range};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::difftest::trace::threads_of_init;
+
+    const PORTS: Range<u16> = 12_000..18_000;
+    const PATH: [&str; 3] = ["CLOSE", "SYN_SENT", "ESTABLISHED"];
+
+    fn state(name: &str) -> State {
+        State::try_from(std::borrow::Cow::from(name)).unwrap()
+    }
+
+    /// A connection that closes, as the kernel has it and as tcpwatch says it.
+    fn connection(tid: i32) -> (Vec<Event>, Vec<Line>) {
+        let path = PATH.iter().chain(&["CLOSE_WAIT", "LAST_ACK", "CLOSE"]).copied();
+        let path: Vec<&str> = path.collect();
+        let steps = path.windows(2).zip(1_u64..).map(|(pair, number)| {
+            let local = Ipv4Addr::LOCALHOST.into();
+            let ns = number * 1_000_000;
+            let event = Event {
+                ns,
+                tid,
+                sk: 7,
+                old: state(pair[0]),
+                new: state(pair[1]),
+                sport: 13_000,
+                dport: 12_000,
+                protocol: 6,
+                v6: false,
+                local,
+                remote: local,
+            };
+            let line = json!({
+                "type": "transition", "mono_ns": ns + 500, "socket": 1, "cookie": 1, "family": 4, "uid": 0,
+                "protocol": "tcp", "local": {"addr": "127.0.0.1", "port": 13_000},
+                "remote": {"addr": "127.0.0.1", "port": 12_000}, "old": pair[0], "new": pair[1],
+                "in_state_ns": (number > 1).then_some(1_000_000), "lifetime_ns": null, "owner": null,
+                "by": null, "uncertain": false,
+            });
+            (event, Line::parse(&line.to_string()).unwrap())
+        });
+        steps.unzip()
+    }
+
+    fn deviations(events: &[Event], lines: &[Line]) -> Vec<&'static str> {
+        let strangers = Strangers::find(events, &PORTS, &HashSet::new());
+        let mut report = Report::default();
+        compare(events, lines, 0..=u64::MAX, &strangers, &mut report);
+        report.deviations.into_keys().collect()
+    }
+
+    #[test]
+    fn what_agrees_does_not_deviate() {
+        let (events, lines) = connection(1_000_000);
+        assert!(deviations(&events, &lines).is_empty());
+    }
+
+    #[test]
+    fn a_transition_that_is_not_said_is_missing() {
+        let (events, mut lines) = connection(1_000_000);
+        lines.remove(2);
+        assert!(deviations(&events, &lines).contains(&"transition-missing"));
+    }
+
+    #[test]
+    fn a_transition_that_was_not_is_extra() {
+        let (mut events, lines) = connection(1_000_000);
+        events.remove(2);
+        assert!(deviations(&events, &lines).contains(&"transition-extra"));
+    }
+
+    #[test]
+    fn what_process_1_hides_must_be_flagged() {
+        let init = threads_of_init().into_iter().next().unwrap();
+        let (events, mut lines) = connection(init);
+        lines.remove(2);
+        assert_eq!(deviations(&events, &lines), ["gap-not-flagged"]);
+        let flagged = lines[2].text.replace(r#""uncertain":false"#, r#""uncertain":true"#);
+        lines[2] = Line::parse(&flagged).unwrap();
+        assert!(deviations(&events, &lines).is_empty());
+    }
+
+    #[test]
+    fn another_number_or_time_deviates() {
+        let (events, lines) = connection(1_000_000);
+        for (what, instead, kind) in [
+            (r#""socket":1"#, r#""socket":2"#, "two-numbers-of-one-socket"),
+            (r#""in_state_ns":1000000"#, r#""in_state_ns":9"#, "in-state"),
+            (r#""port":12000"#, r#""port":0"#, "remote-port"),
+        ] {
+            let mut changed = lines.clone();
+            changed[3] = Line::parse(&lines[3].text.replace(what, instead)).unwrap();
+            assert!(deviations(&events, &changed).contains(&kind), "{kind}");
+        }
+    }
 }

@@ -12,9 +12,10 @@ use anyhow::{Context as _, Result};
 
 use super::{
     agent::Held,
+    netns::Netns,
     said::{End, Key},
     state::State,
-    world::{Netns, World, processes},
+    world::{World, processes},
 };
 
 /// Who holds a socket: process and descriptor.

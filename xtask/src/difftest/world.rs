@@ -5,52 +5,39 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
     ops::Range,
-    os::{
-        fd::AsFd as _,
-        linux::fs::MetadataExt as _,
-        unix::net::{UnixListener, UnixStream},
-    },
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio, id},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use rustix::{
     net::sockopt::socket_peercred,
     process::{Pid, Signal, kill_process},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
 use super::{
     agent::{Config, Held, Net, Order},
+    netns::Netns,
     operations::{MARK, Operation},
     random::Random,
 };
 use crate::{
-    exec,
     hold::monotonic,
     tool::{PATIENCE, now},
 };
 
 /// The first port of the first namespace; each has a part of its own of those that follow.
-const FIRST_PORT: u16 = 12_000;
-const PORTS_PER_NET: u16 = 2_000;
+pub(super) const FIRST_PORT: u16 = 12_000;
+pub(super) const PORTS_PER_NET: u16 = 2_000;
 const NETS: u16 = 3;
 /// All of them.
 pub(super) const PORTS: Range<u16> = FIRST_PORT..FIRST_PORT + NETS * PORTS_PER_NET;
 const AGENTS: usize = 3;
 const MOST_AGENTS: usize = 7;
 const HELPERS: u32 = 2;
-
-/// A network namespace, also when it has no name any more.
-pub(super) struct Netns {
-    name: String,
-    file: File,
-    pub(super) inode: u64,
-    deleted: bool,
-}
 
 /// Something that was done, as the log has it.
 #[derive(Clone, Debug)]
@@ -286,7 +273,7 @@ impl World {
         text.lines().filter_map(Deed::parse).collect()
     }
 
-    fn deed<T>(&mut self, what: String, work: impl FnOnce(&mut Self) -> T) -> T {
+    fn deed<T>(&mut self, what: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let begin = monotonic();
         let result = work(self);
         let line = format!("{begin} {} 0 {what}\n", monotonic());
@@ -298,14 +285,14 @@ impl World {
 
     fn kill(&mut self, pid: i32) {
         self.killed.insert(pid, monotonic());
-        self.deed(format!("kill {pid}"), |_| signal(pid, Signal::KILL));
+        self.deed(&format!("kill {pid}"), |_| signal(pid, Signal::KILL));
     }
 
     /// Has the kernel end all connections of a port, as an administrator may.
     fn destroy(&mut self, random: &mut Random) -> Result<()> {
         let net = usize::try_from(random.below(self.nets.len() as u64))?;
         let port = self.config.nets[net].low + u16::try_from(random.below(5))?;
-        self.deed(format!("ss -K of port {port}"), |world| {
+        self.deed(&format!("ss -K of port {port}"), |world| {
             let filter = format!(":{port}");
             world.nets[net].run("ss", &["-K", "-t", "sport", "=", &filter])
         })?;
@@ -381,57 +368,6 @@ impl Drop for World {
     fn drop(&mut self) {
         self.clear();
         let _ = self.close();
-    }
-}
-
-impl Netns {
-    fn new(number: u16) -> Result<Self> {
-        let name = format!("difftest-{}-{number}", id());
-        exec(Command::new("ip").args(["netns", "add", &name]))?;
-        let file = File::open(Path::new("/run/netns").join(&name))?;
-        let inode = file.metadata()?.st_ino();
-        let net = Self { name, file, inode, deleted: false };
-        exec(Command::new("ip").args(["-n", &net.name, "link", "set", "lo", "up"]))?;
-        let low = FIRST_PORT + number * PORTS_PER_NET + PORTS_PER_NET / 2;
-        let settings = [
-            ("ip_local_port_range", format!("{low} {}", low + PORTS_PER_NET / 2 - 1)),
-            ("tcp_fastopen", "519".to_owned()),
-            ("tcp_fin_timeout", "2".to_owned()),
-            ("tcp_syn_retries", "2".to_owned()),
-        ];
-        net.inside(|| {
-            for (name, value) in settings {
-                let path = format!("/proc/sys/net/ipv4/{name}");
-                fs::write(&path, value).with_context(|| format!("write {path}"))?;
-            }
-            Ok(())
-        })?;
-        Ok(net)
-    }
-
-    fn path(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.name)
-    }
-
-    fn delete(&mut self) -> Result<()> {
-        self.deleted = true;
-        exec(Command::new("ip").args(["netns", "del", &self.name]))
-    }
-
-    /// Does something on a thread that is in this namespace.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?;
-                work()
-            });
-            inside.join().map_err(|_| anyhow!("a thread panicked"))?
-        })
-    }
-
-    /// Runs a program in it; what that printed.
-    pub(super) fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        self.inside(|| crate::output(Command::new(program).args(arguments)))
     }
 }
 

@@ -165,13 +165,13 @@ fn read(pipe: impl std::io::Read + Send + 'static) -> JoinHandle<Result<Ledger>>
 }
 
 /// Memory in the second quarter of the time, and in the last; in the first it may still grow.
-struct Growth {
+pub(super) struct Growth {
     early: f64,
     late: f64,
 }
 
 impl Growth {
-    fn of(samples: &[f64]) -> Result<Self> {
+    pub(super) fn of(samples: &[f64]) -> Result<Self> {
         let quarter = samples.len() / 4;
         let part = |from: usize, to: usize| median(samples[from..to].iter().copied());
         let early = part(quarter, 2 * quarter).context("too few samples")?;
@@ -179,7 +179,7 @@ impl Growth {
         Ok(Self { early, late })
     }
 
-    fn is_none(&self, who: &str) -> Result<()> {
+    pub(super) fn is_none(&self, who: &str) -> Result<()> {
         ensure!(self.late < self.early + SLACK, "{who} grows: {self}");
         Ok(())
     }
