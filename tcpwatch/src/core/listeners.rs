@@ -376,6 +376,15 @@ impl Listeners {
         }
     }
 
+    /// Whether one of these processes may have accepted a connection: unless its listener is known to
+    /// be in the hands of others.
+    pub fn is_in_reach(&self, socket: &Socket, pids: &BTreeSet<u32>) -> bool {
+        let known = socket.listener.and_then(|id| self.known.get(&id));
+        let Some(known) = known.filter(|known| known.is_settled()) else { return true };
+        let caller = known.caller.map(|caller| caller.pid);
+        known.pids().chain(caller).any(|pid| pids.contains(&pid))
+    }
+
     /// The owner to print: an inherited one is the recorded process if it still holds the
     /// listener, else the first that does, else nobody.
     pub fn settle(&self, socket: &Socket) -> Option<Owner> {
