@@ -4,6 +4,8 @@
 //! that forks after `listen` leaves its first pid behind. So an inherited owner is printed only
 //! when it is known to hold the listener; otherwise whoever does is.
 
+mod known;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -11,14 +13,12 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
+pub use self::known::Known;
 use super::{
-    comm::Comm,
-    finding::Listener,
     input::{Observation, Transition},
-    socket::{Holder, How, Owner, Process, Socket, SocketId},
+    socket::{How, Owner, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
-    waiters::Waiters,
 };
 
 const KEEP_CLOSED: Nanos = Nanos::SECOND;
@@ -27,73 +27,6 @@ const SMALLEST_SWEEP: usize = 4_096;
 /// Listeners that are known at most, and processes of listeners: more than a host can have, but not
 /// more than a forged recording.
 const MOST: usize = 1 << 18;
-
-/// What is known of a listener.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// Where it listens.
-    local: SocketAddr,
-    netns: u32,
-    /// Who holds it, lowest pid first.
-    holders: BTreeSet<Holder>,
-    /// The process that called `listen`, while it lives.
-    caller: Option<Process>,
-    /// The process that a child names, until it is known to live.
-    claimed: Option<Process>,
-    /// Waiting connections and their limit.
-    queue: (u32, u32),
-    waiters: Option<Waiters>,
-    /// When it was last heard of.
-    looked: Timestamp,
-    closed: Option<Timestamp>,
-}
-
-impl Known {
-    fn new(socket: &Socket, at: Timestamp) -> Self {
-        Self {
-            local: socket.local,
-            netns: socket.netns,
-            holders: BTreeSet::new(),
-            caller: None,
-            claimed: None,
-            queue: (0, 0),
-            waiters: None,
-            looked: at,
-            closed: None,
-        }
-    }
-
-    /// Its holders that are this process, one for each descriptor.
-    fn held_by(&self, pid: u32) -> impl Iterator<Item = &Holder> {
-        let first = Holder { process: Process { pid, comm: Comm::default() }, fd: 0 };
-        self.holders.range(first..).take_while(move |holder| holder.process.pid == pid)
-    }
-
-    /// Whether this process is known to hold it, or to have called `listen` and to live.
-    fn is_of(&self, pid: u32) -> bool {
-        self.caller.is_some_and(|caller| caller.pid == pid) || self.held_by(pid).next().is_some()
-    }
-
-    fn is_settled(&self) -> bool {
-        self.caller.is_some() || !self.holders.is_empty()
-    }
-
-    /// The processes that hold it.
-    pub fn pids(&self) -> impl Iterator<Item = u32> {
-        self.holders.iter().map(|holder| holder.process.pid)
-    }
-
-    /// What a finding says of it.
-    pub fn describe(&self) -> Listener {
-        Listener {
-            local: self.local,
-            holders: self.holders.iter().copied().collect(),
-            queue_len: self.queue.0,
-            queue_limit: self.queue.1,
-            waiters: self.waiters,
-        }
-    }
-}
 
 /// The listeners of the host, by id. An entry leaves with its listener: a second after its `CLOSE`,
 /// or after a scan that has not seen it.
