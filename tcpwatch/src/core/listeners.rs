@@ -4,6 +4,8 @@
 //! that forks after `listen` leaves its first pid behind. So an inherited owner is printed only
 //! when it is known to hold the listener; otherwise whoever does is.
 
+mod known;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -11,14 +13,12 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
+pub use self::known::Known;
 use super::{
-    comm::Comm,
-    finding::Listener,
     input::{Observation, Scope, Transition},
-    socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
+    socket::{How, Owner, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
-    waiters::Waiters,
 };
 
 /// Processes that are remembered as acceptors of one listener.
@@ -30,119 +30,6 @@ const SMALLEST_SWEEP: usize = 4_096;
 /// Listeners that are known at most, and processes of listeners: more than a host can have, but not
 /// more than a forged recording.
 const MOST: usize = 1 << 18;
-
-/// What is known of a listener.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// Where it listens.
-    local: SocketAddr,
-    netns: u32,
-    /// Who holds it, lowest pid first.
-    holders: BTreeSet<Holder>,
-    /// Holders of which it is known that they accept: each had a connection of this listener.
-    acceptors: Vec<u32>,
-    /// A scan of everything has looked for acceptors.
-    searched: bool,
-    /// The process that called `listen`, while it lives.
-    caller: Option<Process>,
-    /// The process that a child names, until it is known to live.
-    claimed: Option<Process>,
-    /// Waiting connections and their limit.
-    queue: (u32, u32),
-    waiters: Option<Waiters>,
-    /// When it was last heard of.
-    looked: Timestamp,
-    closed: Option<Timestamp>,
-}
-
-impl Known {
-    fn new(socket: &Socket, at: Timestamp) -> Self {
-        Self {
-            local: socket.local,
-            netns: socket.netns,
-            holders: BTreeSet::new(),
-            acceptors: Vec::new(),
-            searched: false,
-            caller: None,
-            claimed: None,
-            queue: (0, 0),
-            waiters: None,
-            looked: at,
-            closed: None,
-        }
-    }
-
-    /// Its holders that are this process, one for each descriptor.
-    fn held_by(&self, pid: u32) -> impl Iterator<Item = &Holder> {
-        let first = Holder { process: Process { pid, comm: Comm::default() }, fd: 0 };
-        self.holders.range(first..).take_while(move |holder| holder.process.pid == pid)
-    }
-
-    /// Whether this process holds it.
-    pub fn is_held_by(&self, pid: u32) -> bool {
-        self.held_by(pid).next().is_some()
-    }
-
-    /// Whether this process is known to hold it, or to have called `listen` and to live.
-    fn is_of(&self, pid: u32) -> bool {
-        self.caller.is_some_and(|caller| caller.pid == pid) || self.is_held_by(pid)
-    }
-
-    fn is_settled(&self) -> bool {
-        self.caller.is_some() || !self.holders.is_empty()
-    }
-
-    /// How many processes hold it.
-    fn processes(&self) -> usize {
-        let mut last = None;
-        self.pids().filter(|&pid| last.replace(pid) != Some(pid)).count()
-    }
-
-    /// The processes that hold it.
-    pub fn pids(&self) -> impl Iterator<Item = u32> {
-        self.holders.iter().map(|holder| holder.process.pid)
-    }
-
-    /// The holders that should accept: those that are known to, else all.
-    pub fn accepting(&self) -> impl Iterator<Item = &Holder> {
-        let all = !self.knows_acceptors();
-        self.holders.iter().filter(move |holder| all || self.accepts(holder))
-    }
-
-    /// The process that answers for connections which nobody accepts.
-    pub fn answerable(&self) -> Option<Process> {
-        self.accepting().next().map(|holder| holder.process).or(self.caller)
-    }
-
-    /// Whether it is not known which of its holders accept, and a scan of everything may show it.
-    pub fn wants_acceptors(&self) -> bool {
-        !self.knows_acceptors() && !self.searched && self.processes() != 1
-    }
-
-    fn knows_acceptors(&self) -> bool {
-        self.holders.iter().any(|holder| self.accepts(holder))
-    }
-
-    fn accepts(&self, holder: &Holder) -> bool {
-        self.acceptors.contains(&holder.process.pid)
-    }
-
-    /// What a finding says of it.
-    pub fn describe(&self) -> Listener {
-        let (mut holders, others): (Vec<_>, Vec<_>) =
-            self.holders.iter().copied().partition(|holder| self.accepts(holder));
-        let accepting = holders.len();
-        holders.extend(others);
-        Listener {
-            local: self.local,
-            holders,
-            accepting,
-            queue_len: self.queue.0,
-            queue_limit: self.queue.1,
-            waiters: self.waiters,
-        }
-    }
-}
 
 /// The listeners of the host, by id. An entry leaves with its listener: a second after its `CLOSE`,
 /// or after a scan that has not seen it.
@@ -492,6 +379,15 @@ impl Listeners {
             }
             _ => true,
         }
+    }
+
+    /// Whether one of these processes may have accepted a connection: unless its listener is known to
+    /// be in the hands of others.
+    pub fn is_in_reach(&self, socket: &Socket, pids: &BTreeSet<u32>) -> bool {
+        let known = socket.listener.and_then(|id| self.known.get(&id));
+        let Some(known) = known.filter(|known| known.is_settled()) else { return true };
+        let caller = known.caller.map(|caller| caller.pid);
+        known.pids().chain(caller).any(|pid| pids.contains(&pid))
     }
 
     /// The owner to print: an inherited one is the recorded process if it still holds the

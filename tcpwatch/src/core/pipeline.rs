@@ -206,13 +206,12 @@ impl<'a> Pipeline<'a> {
             return Some(Scope::Everything);
         }
         let lingering = self.lingering.wants_pass() || self.listeners.wants_sweep();
-        match (lingering, self.settler.wants_scan()) {
-            (false, false) => None,
-            (true, false) => Some(Scope::Lingering),
-            (false, true) => Some(Scope::Watched),
-            // Neither sees what the other is for, so they take turns.
-            (true, true) if self.covered == Some(Scope::Watched) => Some(Scope::Lingering),
-            (true, true) => Some(Scope::Watched),
+        // Neither sees what the other is for, so they take turns.
+        let turn = !lingering || self.covered != Some(Scope::Watched);
+        if self.settler.wants_scan() && turn {
+            Some(Scope::Watched)
+        } else {
+            lingering.then_some(Scope::Lingering)
         }
     }
 
@@ -393,7 +392,10 @@ impl<'a> Pipeline<'a> {
             if self.rules.filter.watches_all() {
                 self.show_transition(&mut transition)?;
             } else {
-                let ready = self.settler.push(&self.rules.filter, transition);
+                let (listeners, filter) = (&self.listeners, &self.rules.filter);
+                let socket = transition.socket;
+                let in_reach = || listeners.is_in_reach(&socket, &filter.pids);
+                let ready = self.settler.push(filter, transition, in_reach);
                 self.show_transitions(ready)?;
             }
         }

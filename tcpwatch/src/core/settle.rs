@@ -36,6 +36,8 @@ struct Waiting {
     transitions: Vec<Transition>,
     /// When the last of them was.
     last: Timestamp,
+    /// A watched process may have accepted it.
+    in_reach: bool,
     /// No scan is asked for any more.
     rests: bool,
     /// The scan that saw somebody else hold the socket began then.
@@ -52,7 +54,7 @@ pub struct Settler {
     /// Those of the waiting that rest, the longest first.
     resting: BTreeSet<(Timestamp, SocketId)>,
     /// Transitions that wait.
-    count: usize,
+    held: usize,
     /// When the last scan began that has seen all that the watched processes hold.
     looked: Timestamp,
     /// Transitions of which nobody could tell whose they were: they are not shown.
@@ -63,14 +65,19 @@ pub struct Settler {
 
 impl Settler {
     /// Takes a transition, where only some processes are watched, and returns what can be shown now,
-    /// in order.
-    pub fn push(&mut self, filter: &Filter, transition: Transition) -> Vec<Transition> {
+    /// in order. `in_reach` says whether one of them may have accepted the connection.
+    pub fn push(
+        &mut self,
+        filter: &Filter,
+        transition: Transition,
+        in_reach: impl FnOnce() -> bool,
+    ) -> Vec<Transition> {
         let over = transition.new == State::Close;
         let Some(id) = transition.socket.id else {
             match claim(filter, &transition) {
                 Claim::Watched => return vec![transition],
                 Claim::Stranger => self.others += 1,
-                Claim::Unsettled => self.unclaimed += 1,
+                Claim::Unsettled => self.count(1, in_reach()),
             }
             return Vec::new();
         };
@@ -89,35 +96,33 @@ impl Settler {
             }
             Claim::Stranger => self.others += self.release(id).len() as u64 + 1,
             Claim::Unsettled if over => {
-                let gone = self.release(id).len() as u64 + 1;
+                let waiting = self.take(id);
+                let in_reach = waiting.as_ref().map_or_else(in_reach, |waiting| waiting.in_reach);
+                let gone = waiting.map_or(0, |waiting| waiting.transitions.len()) + 1;
                 // One that never had a file was in nobody's hands.
-                if transition.socket.has_file {
-                    self.unclaimed += gone;
-                } else {
-                    self.others += gone;
-                }
+                self.count(gone, in_reach && transition.socket.has_file);
             }
-            Claim::Unsettled => self.wait(id, transition),
+            Claim::Unsettled => self.wait(id, &transition, in_reach()),
         }
         Vec::new()
     }
 
-    fn wait(&mut self, id: SocketId, transition: Transition) {
-        if self.count >= MOST_WAITING {
+    fn wait(&mut self, id: SocketId, transition: &Transition, in_reach: bool) {
+        if self.held >= MOST_WAITING {
             // What has rested longest gives way; if nothing rests, the newest finds no room.
-            let Some(&(_, oldest)) = self.resting.first() else {
-                self.unclaimed += 1;
-                return;
-            };
-            self.unclaimed += self.release(oldest).len() as u64;
+            match self.resting.first() {
+                Some(&(_, oldest)) => self.drop_waiting(oldest),
+                None => return self.count(1, in_reach),
+            }
         }
         let waiting = self.waiting.entry(id).or_default();
         if std::mem::take(&mut waiting.rests) {
             self.resting.remove(&(waiting.last, id));
         }
         waiting.last = waiting.last.max(transition.at);
-        waiting.transitions.push(transition);
-        self.count += 1;
+        waiting.in_reach = in_reach;
+        waiting.transitions.push(*transition);
+        self.held += 1;
     }
 
     /// Notes who holds a socket and returns what that settles.
@@ -179,18 +184,28 @@ impl Settler {
     /// Forgets a socket that has closed, though that is not shown.
     pub fn forget(&mut self, id: SocketId) {
         self.watched.remove(&id);
-        self.unclaimed += self.release(id).len() as u64;
+        self.drop_waiting(id);
     }
 
     /// The run is over: what a scan has looked for in vain is others', of the rest nobody can tell.
     pub fn finish(&mut self) {
-        for (_, waiting) in self.waiting.drain() {
-            let count = waiting.transitions.len() as u64;
-            *(if waiting.last < self.looked { &mut self.others } else { &mut self.unclaimed }) +=
-                count;
+        for (_, waiting) in std::mem::take(&mut self.waiting) {
+            let doubtful = waiting.in_reach && waiting.last >= self.looked;
+            self.count(waiting.transitions.len(), doubtful);
         }
         self.resting.clear();
-        self.count = 0;
+        self.held = 0;
+    }
+
+    /// Counts transitions that are not shown.
+    fn count(&mut self, transitions: usize, doubtful: bool) {
+        *(if doubtful { &mut self.unclaimed } else { &mut self.others }) += transitions as u64;
+    }
+
+    fn drop_waiting(&mut self, id: SocketId) {
+        if let Some(waiting) = self.take(id) {
+            self.count(waiting.transitions.len(), waiting.in_reach);
+        }
     }
 
     /// Whether transitions wait for a scan of what the watched processes hold.
@@ -200,7 +215,7 @@ impl Settler {
 
     /// Sockets that are known to be watched processes', and those that wait.
     pub fn entries(&self) -> usize {
-        self.watched.len() + self.waiting.len() + self.count
+        self.watched.len() + self.waiting.len() + self.held
     }
 
     /// Whether a socket is known to be a watched process's.
@@ -212,12 +227,16 @@ impl Settler {
     }
 
     fn release(&mut self, id: SocketId) -> Vec<Transition> {
-        let Some(waiting) = self.waiting.remove(&id) else { return Vec::new() };
+        self.take(id).map_or_else(Vec::new, |waiting| waiting.transitions)
+    }
+
+    fn take(&mut self, id: SocketId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
         if waiting.rests {
             self.resting.remove(&(waiting.last, id));
         }
-        self.count -= waiting.transitions.len();
-        waiting.transitions
+        self.held -= waiting.transitions.len();
+        Some(waiting)
     }
 }
 

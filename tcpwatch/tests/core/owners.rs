@@ -126,7 +126,9 @@ fn what_scans_see_is_forgotten_by_the_next() {
             .collect();
         run.push(&format!("{at} name {pid} blue"));
         run.push(&format!("{at} pass lingering"));
-        seen.iter().for_each(|line| run.push(line));
+        for line in &seen {
+            run.push(line);
+        }
         run.push(&format!("{at} process {pid} fds=9 limit=1024 threads=1S:ep_poll"));
         run.push(&format!("{at} end"));
         run.push(&format!("{at} name {pid}"));
@@ -242,7 +244,9 @@ fn a_namespace_that_has_lost_its_name_has_none() {
     let name = |lines: &[&str]| {
         let mut shown = Shown::default();
         let mut run = Run::new("rules linger=1s", &mut shown);
-        lines.iter().for_each(|line| run.push(line));
+        for line in lines {
+            run.push(line);
+        }
         run.push("5 tcp #2 ESTABLISHED>CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 owner=app[8]/accept inode=4");
         run.push("6.5 pass lingering");
         run.push("6.5 see #2 CLOSE_WAIT 127.0.0.1:80 10.0.0.9:5000 owner=app[8]/accept holder=app[8]:4 inode=4");
