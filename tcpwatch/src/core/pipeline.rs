@@ -461,7 +461,9 @@ impl<'a> Pipeline<'a> {
             self.lost_since_pass = self.lost_in_pass;
             let waiting: Vec<_> =
                 self.lingering.without_acceptors(&self.listeners).copied().collect();
-            waiting.iter().for_each(|socket| self.listeners.searched(socket));
+            for socket in &waiting {
+                self.listeners.searched(socket);
+            }
             self.sink.census(&self.clock, &self.census())?;
         }
         if scope != Scope::Watched {

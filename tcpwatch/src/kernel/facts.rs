@@ -25,7 +25,7 @@ const MOST_THREADS: usize = 512;
 #[derive(Debug)]
 pub enum Answer {
     /// The process lives.
-    Said(ProcessFacts),
+    Said(Arc<ProcessFacts>),
     /// The process with this id has ended.
     Gone(u32),
 }
@@ -38,7 +38,11 @@ fn ask(pid: u32, kubernetes: &Pods) -> Option<Answer> {
     }
     let facts = process(pid, kubernetes);
     // Afterwards: a process that has ended may have been read half.
-    if has_ended(pid) { Some(Answer::Gone(pid)) } else { facts.map(Answer::Said) }
+    if has_ended(pid) {
+        Some(Answer::Gone(pid))
+    } else {
+        facts.map(|facts| Answer::Said(facts.into()))
+    }
 }
 
 /// One look at a process; `None` if it cannot be read.

@@ -279,7 +279,7 @@ impl Look<'_> {
         for answer in facts::processes(&pids) {
             let at = self.pipeline.now();
             self.pipeline.push(match answer {
-                Answer::Said(facts) => Input::Process(facts.into()),
+                Answer::Said(facts) => Input::Process(facts),
                 Answer::Gone(pid) => Input::Exited { at, pid },
             })?;
         }

@@ -86,6 +86,7 @@ pub struct Clock {
 /// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each was asked for, or was so, on its own")]
 pub struct RecordedRules {
     /// A socket that lingers this long is a finding.
     pub linger_ns: u64,

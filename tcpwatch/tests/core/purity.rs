@@ -213,17 +213,16 @@ fn is_allowed(path: &[String], dependencies: &[String]) -> bool {
     let segments: Vec<_> = path.iter().map(String::as_str).collect();
     match segments[..] {
         // What an import of these names alone leads to is written out where it is used.
-        ["std" | "core" | "alloc" | "crate" | "super"] => true,
+        [] | ["std" | "core" | "alloc" | "crate" | "super"] => true,
         ["std" | "core" | "alloc", ref rest @ ..] => {
             let rest = rest.join("::");
             let is_module = STD.iter().any(|item| item.starts_with(&format!("{rest}::")));
             let within = |item: &&str| rest == **item || rest.starts_with(&format!("{item}::"));
-            is_module || STD.iter().any(|item| within(&item))
+            is_module || STD.iter().any(within)
         }
         ["crate", part, ..] => part == "core",
         ["super", "super", ..] => false,
         [root, ..] => CRATES.contains(&root) || !dependencies.iter().any(|name| name == root),
-        [] => true,
     }
 }
 

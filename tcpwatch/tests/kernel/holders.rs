@@ -73,8 +73,8 @@ fn leads_nowhere(finding: &Value, port: u16) {
     assert!(summary.starts_with("no file descriptor leads to the connection"), "{summary}");
 }
 
-/// Registers an accepted connection with an io_uring ring, which then is all that has it. The numbers
-/// are those of the system calls, the same on all architectures, and of IORING_REGISTER_FILES.
+/// Registers an accepted connection with an `io_uring` ring, which then is all that has it. The numbers
+/// are those of the system calls, the same on all architectures, and of `IORING_REGISTER_FILES`.
 const IO_URING: &str = "
 import ctypes, socket
 libc = ctypes.CDLL(None, use_errno=True)

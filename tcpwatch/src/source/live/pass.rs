@@ -136,7 +136,7 @@ impl Watcher<'_> {
         let (answers, cost) = self.intake.ask(pids);
         for answer in answers {
             match answer {
-                Answer::Said(facts) => self.pipeline.push(Input::Process(facts.into()))?,
+                Answer::Said(facts) => self.pipeline.push(Input::Process(facts))?,
                 Answer::Gone(pid) => self.has_ended(pid)?,
             }
         }
