@@ -43,32 +43,6 @@ fn bad_input_is_refused_with_a_reason() {
     refused(&["run"], &["<COMMAND>"]);
     refused(&["run", "-o", "/no/such/dir/file", "--", "true"], &["/no/such/dir/file"]);
     refused(&["nonsense"], &["nonsense"]);
-    refused(&["-p", "abc"], &["--pid", "not a process id", "pidof NAME"]);
-    refused(&["-p", "4194305"], &["4194305 is not in 1..=4194304"]);
-    refused(&["-u", "root"], &["--uid", "not a numeric user id", "id -u NAME"]);
-    refused(&["-u", "4294967296"], &["4294967296 is not in 0..=4294967294"]);
-    refused(&["-L", "8000-8080"], &["--localport", "a range of ports", "8000,8080"]);
-    refused(&["-D", "http"], &["--remoteport", "not a port", "whole number"]);
-    refused(&["--linger", "99999999999999"], &["--linger", "the longest time is 36500d"]);
-    refused(&["-d", "40000d"], &["--duration", "the longest time is 36500d"]);
-    refused(&["-d", "1mo"], &["--duration", "use days"]);
-    refused(&["-d", "-3s"], &["'-3'"]);
-    refused(&["--duration=-3s"], &["cannot be negative"]);
-    refused(&["leaks", "--top", "ten"], &["--top", "whole number"]);
-    refused(&["states", "--top", "-1"], &["'-1'"]);
-    refused(&["report", TRACE, "--top", "1.5"], &["--top", "whole number"]);
-    refused(&["record", "-o", "/tmp/x", "--keep", "0"], &["0 is not in 1.."]);
-    refused(&["record", "-o", "/tmp/x", "--level", "20"], &["20 is not in 1..=19"]);
-    refused(&["record", "-o", "/tmp/x", "--rotate-size", "99999999999999G"], &["no file can be"]);
-    refused(&["serve", "--listen", "localhost:9469"], &["--listen", "127.0.0.1:9469"]);
-    refused(&["serve", "--listen", "9469"], &["--listen", "an IP address and a port"]);
-    refused(&["serve", "--top", "0"], &["0 is not in 1..=1000"]);
-    refused(
-        &["--exec-on-finding", "true", "--exec-jobs", "many"],
-        &["--exec-jobs", "whole number"],
-    );
-    refused(&["--netns", "/proc/1/no"], &["no network namespace '/proc/1/no'"]);
-    refused(&["--netns", "/etc/hostname/x"], &["cannot look at /etc/hostname/x: Not a directory"]);
     refused(&["record"], &["--output"]);
     refused(&["record", "-o", "/tmp/x", "--rotate-size", "5"], &["64K"]);
     refused(&["--otlp", "collector:4318"], &["--otlp", "http://localhost:4318"]);
@@ -113,6 +87,36 @@ fn bad_input_is_refused_with_a_reason() {
     refused(&["export", TRACE, "-o", "/tmp/x", "--to", "csv", "--partition"], &["parquet"]);
     refused(&["export", TRACE, "-o", "/no/such/dir/x", "--to", "csv"], &["/no/such/dir/x"]);
     refused(&["export", TRACE, "-o", TRACE, "--to", "csv"], &["the recording itself"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_value_is_said() {
+    refused(&["-p", "abc"], &["--pid", "not a process id", "pidof NAME"]);
+    refused(&["-p", "4194305"], &["4194305 is not in 1..=4194304"]);
+    refused(&["-u", "root"], &["--uid", "not a numeric user id", "id -u NAME"]);
+    refused(&["-u", "4294967296"], &["4294967296 is not in 0..=4294967294"]);
+    refused(&["-L", "8000-8080"], &["--localport", "a range of ports", "8000,8080"]);
+    refused(&["-D", "http"], &["--remoteport", "not a port", "whole number"]);
+    refused(&["--linger", "99999999999999"], &["--linger", "the longest time is 36500d"]);
+    refused(&["-d", "40000d"], &["--duration", "the longest time is 36500d"]);
+    refused(&["-d", "1mo"], &["--duration", "use days"]);
+    refused(&["-d", "-3s"], &["'-3'"]);
+    refused(&["--duration=-3s"], &["cannot be negative"]);
+    refused(&["leaks", "--top", "ten"], &["--top", "whole number"]);
+    refused(&["states", "--top", "-1"], &["'-1'"]);
+    refused(&["report", TRACE, "--top", "1.5"], &["--top", "whole number"]);
+    refused(&["record", "-o", "/tmp/x", "--keep", "0"], &["0 is not in 1.."]);
+    refused(&["record", "-o", "/tmp/x", "--level", "20"], &["20 is not in 1..=19"]);
+    refused(&["record", "-o", "/tmp/x", "--rotate-size", "99999999999999G"], &["no file can be"]);
+    refused(&["serve", "--listen", "localhost:9469"], &["--listen", "127.0.0.1:9469"]);
+    refused(&["serve", "--listen", "9469"], &["--listen", "an IP address and a port"]);
+    refused(&["serve", "--top", "0"], &["0 is not in 1..=1000"]);
+    refused(
+        &["--exec-on-finding", "true", "--exec-jobs", "many"],
+        &["--exec-jobs", "whole number"],
+    );
+    refused(&["--netns", "/proc/1/no"], &["no network namespace '/proc/1/no'"]);
+    refused(&["--netns", "/etc/hostname/x"], &["cannot look at /etc/hostname/x: Not a directory"]);
 }
 
 #[test]
