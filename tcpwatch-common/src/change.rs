@@ -119,8 +119,22 @@ mod tests {
     use super::*;
 
     const NAMES: [&str; STATES] = [
-        "0", "EST", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE",
-        "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "12", "13", "14", "15",
+        "0",
+        "EST",
+        "SYN_SENT",
+        "SYN_RECV",
+        "FIN_WAIT1",
+        "FIN_WAIT2",
+        "TIME_WAIT",
+        "CLOSE",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "LISTEN",
+        "CLOSING",
+        "12",
+        "13",
+        "14",
+        "15",
     ];
 
     /// All pairs that mean anything; each other pair means nothing. From experiments and from the source of
@@ -195,7 +209,8 @@ mod tests {
     fn every_pair_of_states_means_what_the_table_says() {
         for old in 0..STATES {
             for new in 0..STATES {
-                let meant = MEANT.iter().find(|(from, to, _)| (number(from), number(to)) == (old, new));
+                let meant =
+                    MEANT.iter().find(|(from, to, _)| (number(from), number(to)) == (old, new));
                 let expected = meant.map_or_else(|| rest(old, new), |&(_, _, kind)| kind);
                 let (from, to) = (NAMES[old], NAMES[new]);
                 assert_eq!(KINDS[old << 4 | new], expected, "{from} -> {to}");
@@ -215,17 +230,26 @@ mod tests {
                     let act = |old, new| act(old, new, is_tcp, error, both_shut);
                     // Whatever is pending, these are calls.
                     for (old, new) in [
-                        ("CLOSE", "LISTEN"), ("CLOSE", "SYN_SENT"), ("EST", "FIN_WAIT1"),
+                        ("CLOSE", "LISTEN"),
+                        ("CLOSE", "SYN_SENT"),
+                        ("EST", "FIN_WAIT1"),
                         ("CLOSE_WAIT", "LAST_ACK"),
                     ] {
                         assert_eq!(act(old, new), Act::Call, "{old} -> {new}");
                     }
                     // These never are.
                     for (old, new) in [
-                        ("SYN_SENT", "EST"), ("LISTEN", "SYN_RECV"), ("SYN_RECV", "EST"),
-                        ("EST", "CLOSE_WAIT"), ("FIN_WAIT1", "FIN_WAIT2"), ("FIN_WAIT2", "CLOSE"),
-                        ("LAST_ACK", "CLOSE"), ("CLOSING", "CLOSE"), ("FIN_WAIT1", "CLOSING"),
-                        ("CLOSE", "CLOSE"), ("LISTEN", "LISTEN"),
+                        ("SYN_SENT", "EST"),
+                        ("LISTEN", "SYN_RECV"),
+                        ("SYN_RECV", "EST"),
+                        ("EST", "CLOSE_WAIT"),
+                        ("FIN_WAIT1", "FIN_WAIT2"),
+                        ("FIN_WAIT2", "CLOSE"),
+                        ("LAST_ACK", "CLOSE"),
+                        ("CLOSING", "CLOSE"),
+                        ("FIN_WAIT1", "CLOSING"),
+                        ("CLOSE", "CLOSE"),
+                        ("LISTEN", "LISTEN"),
                     ] {
                         assert_eq!(act(old, new), Act::None, "{old} -> {new}");
                     }

@@ -75,9 +75,7 @@ pub fn concerns(
     }
     // Whoever holds a socket when it begins to linger is found by a scan, and may have got it from
     // its owner in the meantime.
-    filters & filter::PID == 0
-        || kind & change::CLOSE_WAIT != 0
-        || owner_passes(socket, owner)
+    filters & filter::PID == 0 || kind & change::CLOSE_WAIT != 0 || owner_passes(socket, owner)
 }
 
 /// Whether a transition of such a socket is one of those to emit. `states` has a bit for each state that is
@@ -243,9 +241,17 @@ mod tests {
                     let listens = change.0 == LISTEN || change.1 == LISTEN;
                     for bits in 0..4_u8 {
                         let (in_netns, has_file) = (bits & 1 != 0, bits & 2 != 0);
-                        for (local, remote_port) in [(0, 0), (0, LISTED), (LISTED, 0), (1, 1), (1, 0)] {
-                            let fake =
-                                Fake { family, addresses, listens, remote_port, has_file, in_netns };
+                        for (local, remote_port) in
+                            [(0, 0), (0, LISTED), (LISTED, 0), (1, 1), (1, 0)]
+                        {
+                            let fake = Fake {
+                                family,
+                                addresses,
+                                listens,
+                                remote_port,
+                                has_file,
+                                in_netns,
+                            };
                             check(&fake, change, local, &owner);
                         }
                     }
@@ -269,7 +275,11 @@ mod tests {
                 for filter in [PID, LOCAL_PORT, REMOTE_PORT, NETNS] {
                     expected &= filters & filter == 0 || alone(filter, fake, change, local, owner);
                 }
-                assert_eq!(alone(filters, fake, change, local, owner), expected, "{filters} {fake:?}");
+                assert_eq!(
+                    alone(filters, fake, change, local, owner),
+                    expected,
+                    "{filters} {fake:?}"
+                );
             }
         });
     }
@@ -281,7 +291,11 @@ mod tests {
             assert_eq!(passes(LOCAL_PORT), [0, LISTED].contains(&local));
             let listening = fake.listens;
             let remote = fake.remote_port == LISTED || fake.remote_port == 0 && !listening;
-            assert_eq!(passes(REMOTE_PORT), remote, "a listener has no remote port and never gets one");
+            assert_eq!(
+                passes(REMOTE_PORT),
+                remote,
+                "a listener has no remote port and never gets one"
+            );
             assert_eq!(passes(NETNS), fake.in_netns);
             let mapped = fake.addresses.0 == MAPPED || fake.addresses.1 == MAPPED;
             let is_v4 = fake.family == AF_INET || mapped;
@@ -313,7 +327,8 @@ mod tests {
     fn findings_want_close_wait_and_ends_that_leave_the_fd_open() {
         for old in 1..12 {
             for new in 1..12 {
-                for (actor, has_file) in [(0, false), (0, true), (WATCHED, false), (WATCHED, true)] {
+                for (actor, has_file) in [(0, false), (0, true), (WATCHED, false), (WATCHED, true)]
+                {
                     let fake = Fake { has_file, ..FAKE };
                     let wanted =
                         is_wanted(FINDINGS, u32::MAX, &fake, (old, new), kind(old, new), actor);

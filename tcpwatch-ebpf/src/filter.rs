@@ -30,12 +30,7 @@ pub fn is_wanted(sk: Ptr, change: &Change, actor: u32) -> bool {
 /// Whether a transition is of a socket that the filters let pass. `actor` is 0 if unknown.
 #[inline(always)]
 pub fn concerns(sk: Ptr, change: &Change, known: &Remembered, actor: u32) -> bool {
-    let owner = Ownership {
-        pid: known.owner_pid,
-        how: known.owner_how,
-        flags: known.flags,
-        actor,
-    };
+    let owner = Ownership { pid: known.owner_pid, how: known.owner_how, flags: known.flags, actor };
     let filters = setting(Setting::Filters);
     let socket = Live { sk, stale: known.stale != 0 };
     select::concerns(filters, &socket, change.kind, change.local_port, &owner)

@@ -23,11 +23,7 @@ impl Lost {
     /// How many more than `before` were lost in each way, and what helps against it.
     pub fn since(&self, before: &Self) -> impl Iterator<Item = (u64, &'static str)> {
         let ways = [
-            (
-                self.full,
-                before.full,
-                "the ring buffer was full; a larger --ring-size may help",
-            ),
+            (self.full, before.full, "the ring buffer was full; a larger --ring-size may help"),
             (
                 self.no_memory,
                 before.no_memory,
@@ -36,7 +32,7 @@ impl Lost {
             (
                 self.unseen,
                 before.unseen,
-                "the kernel did not run the program for them, whoever's sockets they were of; the next scan finds what they changed",
+                "the kernel did not run the program for them; the next scan finds what they changed",
             ),
             (self.undecodable, before.undecodable, "their records made no sense"),
         ];

@@ -18,7 +18,10 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("a_child_whose_birth_was_missed_is_not_its_listener", missed_birth),
         Test::new("a_transition_that_was_missed_is_counted_and_flagged", missed_transition),
-        small("sockets_without_storage_elsewhere_are_not_this_runs_loss", without_storage_elsewhere),
+        small(
+            "sockets_without_storage_elsewhere_are_not_this_runs_loss",
+            without_storage_elsewhere,
+        ),
         small("a_socket_without_storage_is_lost_for_want_of_memory", without_storage),
     ]
 }
@@ -90,7 +93,8 @@ fn forgetful(order: &str) -> (u16, u16, Vec<Value>, Done) {
     });
     let done = watch.stop();
     let of_server = |t: &&&Value| t["local"]["port"] == at && t["remote"]["port"] == client;
-    let path: Vec<Value> = done.of("transition").iter().filter(of_server).map(|t| (**t).clone()).collect();
+    let path: Vec<Value> =
+        done.of("transition").iter().filter(of_server).map(|t| (**t).clone()).collect();
     (at, client, path, done)
 }
 
@@ -110,7 +114,8 @@ fn missed_birth() {
     assert_eq!(lost[0]["in_state_ns"], Value::Null, "nobody saw it begin");
     assert_eq!(done.summary()["lost"], 1, "{}", done.stderr);
     // The listener itself goes on.
-    let closed = transitions.iter().find(|t| t["old"] == "LISTEN" && t["local"]["port"] == at);
+    let closed =
+        transitions.iter().find(|t| change(t) == "LISTEN>CLOSE" && t["local"]["port"] == at);
     if let Some(closed) = closed {
         assert_eq!(&closed["socket"], listener);
     }
@@ -134,9 +139,8 @@ fn missed_transition() {
 
 /// Since Linux 6.8 or so each network namespace has its own.
 fn has_own_optmem_max() -> bool {
-    let status = std::process::Command::new("unshare")
-        .args(["--net", "test", "-w", OPTMEM_MAX])
-        .status();
+    let status =
+        std::process::Command::new("unshare").args(["--net", "test", "-w", OPTMEM_MAX]).status();
     status.is_ok_and(|status| status.success())
 }
 

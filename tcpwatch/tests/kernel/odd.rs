@@ -322,9 +322,9 @@ fn mptcp_reconnects() {
     }
     let lives = [(Some(first), to_first), (None, refusing), (Some(last), to_last)];
     for (connect, (local, remote)) in connects.iter().zip(lives) {
-        let rest = transitions.iter().filter(|t| {
-            t["socket"] == connect["socket"] && change(t) != "CLOSE>SYN_SENT"
-        });
+        let rest = transitions
+            .iter()
+            .filter(|t| t["socket"] == connect["socket"] && change(t) != "CLOSE>SYN_SENT");
         for t in rest {
             assert_eq!(t["remote"]["port"], remote, "{t}");
             let port = t["local"]["port"].as_u64().unwrap();

@@ -11,7 +11,7 @@ use tcpwatch::{
         socket::SocketId,
         state::State,
     },
-    kernel::load::{Kernel, Plan},
+    kernel::load::{AsIf, Kernel, Plan},
 };
 use tcpwatch_common::{MOST_DETAILED, MOST_EMITTED};
 
@@ -26,7 +26,9 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("a_longer_queue_is_seen_without_details", || queue(MOST_DETAILED + 1, true)),
         Test::new("the_longest_queue_is_seen", || queue(MOST_EMITTED, false)),
         Test::new("of_the_longest_queue_all_are_seen_with_details", || queue(MOST_EMITTED, true)),
-        Test::new("of_a_queue_that_is_too_long_the_first_are_seen", || queue(MOST_EMITTED + 9, true)),
+        Test::new("of_a_queue_that_is_too_long_the_first_are_seen", || {
+            queue(MOST_EMITTED + 9, true)
+        }),
     ]
 }
 
@@ -56,8 +58,8 @@ fn queue(length: u32, details: bool) {
     });
     let scan = move || {
         enter_new_namespace();
-        let (_kernel, _ring, mut passes) =
-            Kernel::attach_as(&plan, |layout| layout.storage_is_walkable = false).unwrap();
+        let as_if = AsIf { storage_is_not_walkable: true, ..AsIf::default() };
+        let (_kernel, _ring, mut passes) = Kernel::attach_as(&plan, &as_if).unwrap();
         for scope in [Scope::Everything, Scope::Lingering] {
             let mut seen: BTreeMap<SocketId, Vec<Observation>> = BTreeMap::new();
             let mut listeners = 0;
