@@ -143,7 +143,7 @@ fn each_program() {
 }
 
 /// Connections of [`churn_on_all_cpus`].
-const CHURNED: usize = 5_000;
+const CHURNED: usize = 2_000;
 
 fn churn_on_all_cpus() {
     const CLIENTS: usize = 2;
