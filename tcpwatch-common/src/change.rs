@@ -33,14 +33,10 @@ pub static KINDS: [u8; STATES * STATES] = kinds();
 
 const fn kinds() -> [u8; STATES * STATES] {
     let mut kinds = [0; STATES * STATES];
-    let mut old = 0;
-    while old < STATES as u32 {
-        let mut new = 0;
-        while new < STATES as u32 {
-            kinds[old as usize * STATES + new as usize] = classify(old, new);
-            new += 1;
-        }
-        old += 1;
+    let mut pair: u32 = 0;
+    while (pair as usize) < kinds.len() {
+        kinds[pair as usize] = classify(pair >> 4, pair & 15);
+        pair += 1;
     }
     kinds
 }

@@ -383,7 +383,7 @@ fn record(seen: &Look<'_>, known: &Remembered, tcp: Ptr) -> bool {
     let Some(out) = scratch() else { return true };
     out.at_ns = at_ns;
     let closed = u32::from(present) == state::CLOSE;
-    let local_port = socket::local_port(sk, tcp, known.local_port, closed);
+    let local_port = socket::local_port(sk, known.local_port, closed);
     socket::describe(&mut out.socket, sk, tcp, known, local_port);
     out.socket.cookie = socket::cookie(sk);
     out.holder_pid = seen.holder.pid;

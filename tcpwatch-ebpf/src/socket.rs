@@ -51,7 +51,7 @@ pub fn is_subflow(tcp: Ptr) -> bool {
 /// remembered serves, or `inet_sport`. Elsewhere `inet_sport` may be that of an earlier
 /// connection on the same socket.
 #[inline(always)]
-pub fn local_port(sk: Ptr, tcp: Ptr, remembered: u16, closing: bool) -> u16 {
+pub fn local_port(sk: Ptr, remembered: u16, closing: bool) -> u16 {
     let port: u16 = load(sk, Field::LocalPort);
     if port != 0 || !closing {
         return port;
@@ -59,6 +59,7 @@ pub fn local_port(sk: Ptr, tcp: Ptr, remembered: u16, closing: bool) -> u16 {
     if remembered != 0 {
         return remembered;
     }
+    let tcp = tcp_sock(sk);
     if tcp.is_null() { source_port(sk) } else { u16::from_be(load(tcp, Field::SourcePort)) }
 }
 
@@ -76,10 +77,9 @@ pub fn source_port(sk: Ptr) -> u16 {
 /// mptcp_connect).
 #[inline(never)]
 pub fn note_addresses(sk: Ptr, known: &mut Remembered, kind: u32, new: u32) {
-    let tcp = tcp_sock(sk);
-    let opens = kind & u32::from(OPENED) != 0;
     known.stale = 0;
-    if tcp.is_null() {
+    if load::<u16>(sk, Field::Protocol) == IPPROTO_MPTCP {
+        let opens = kind & u32::from(OPENED) != 0;
         let before = flag::ACTIVE | flag::PASSIVE;
         let reopens = opens && known.flags & before != 0;
         let port = if reopens || known.stale_port != 0 { source_port(sk) } else { 0 };
@@ -92,7 +92,7 @@ pub fn note_addresses(sk: Ptr, known: &mut Remembered, kind: u32, new: u32) {
     }
     known.stale_port = 0;
     let remembered = if kind & u32::from(BIRTH) != 0 { 0 } else { known.local_port };
-    known.local_port = local_port(sk, tcp, remembered, new == state::CLOSE);
+    known.local_port = local_port(sk, remembered, new == state::CLOSE);
 }
 
 /// `sk_shutdown` says both directions are shut.

@@ -206,7 +206,7 @@ fn unremembered(sk: Ptr, old: u32, new: u32) {
         known.owner_how = how::FD;
         known.owner_pid = actor.pid;
     }
-    let local_port = socket::local_port(sk, tcp, 0, new == state::CLOSE);
+    let local_port = socket::local_port(sk, 0, new == state::CLOSE);
     let change = Change { old, new, kind, born: false, owned, actor: None, local_port };
     let actor_pid = known.owner_pid;
     let asked_for = filter::concerns(sk, &change, &known, actor_pid)

@@ -172,7 +172,8 @@ fn hash_sources() -> Result<String> {
     }
     let lock = fs::read_to_string(root.join("Cargo.lock")).context("read Cargo.lock")?;
     for package in lock.split("[[package]]") {
-        if package.trim_start().starts_with("name = \"aya-ebpf") {
+        let kernel = ["aya-ebpf", "aya-log-ebpf", "aya-log-common"];
+        if kernel.iter().any(|name| package.trim_start().starts_with(&format!("name = \"{name}"))) {
             hash.update(package.trim().as_bytes());
         }
     }

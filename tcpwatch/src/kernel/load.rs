@@ -66,6 +66,15 @@ pub struct RunTime {
     pub transitions: u64,
 }
 
+/// What a test pretends of this kernel.
+#[derive(Debug, Default)]
+pub struct AsIf {
+    /// An iterator must not walk the storage of sockets.
+    pub storage_is_not_walkable: bool,
+    /// Of the programs on the tracepoint of transitions it runs only these, by their names.
+    pub programs: Option<Vec<&'static str>>,
+}
+
 /// The programs on the tracepoint of transitions, in this order: each looks at what those before it have done.
 const TRANSITION_PROGRAMS: [&str; 3] = [name::PROG_TRANSITION, name::PROG_SECOND, name::PROG_LAST];
 
@@ -88,15 +97,12 @@ pub struct Kernel {
 impl Kernel {
     /// Loads and attaches. The iterators and the ring are handed out once.
     pub fn attach(plan: &Plan) -> Result<(Self, RingBuf<MapData>, Passes)> {
-        Self::attach_as(plan, |_| ())
+        Self::attach_as(plan, &AsIf::default())
     }
 
-    /// The same, as on a kernel that differs from this one, for tests.
-    pub fn attach_as(
-        plan: &Plan,
-        differs: impl FnOnce(&mut Layout),
-    ) -> Result<(Self, RingBuf<MapData>, Passes)> {
-        let (mut ebpf, btf, layout) = load(plan, false, differs)?;
+    /// The same, as if this kernel were another, for tests.
+    pub fn attach_as(plan: &Plan, as_if: &AsIf) -> Result<(Self, RingBuf<MapData>, Passes)> {
+        let (mut ebpf, btf, layout) = load(plan, as_if, false)?;
         let types = aya::Btf::from_sys_fs().context("read the kernel's BTF")?;
         let mut passes = prepare_passes(&mut ebpf, &types, &layout)?;
         passes.only.clone_from(&plan.filter.netns);
@@ -121,7 +127,7 @@ impl Kernel {
         }
         let preempted = preemption::is_known_to_be_on();
         let needed = if preempted { &TRANSITION_PROGRAMS[..] } else { &TRANSITION_PROGRAMS[..2] };
-        for name in needed {
+        for name in as_if.programs.as_deref().unwrap_or(needed) {
             attach(&mut ebpf, name)?;
         }
         let missed = Missed::by(program::<BtfTracePoint>(&mut ebpf, name::PROG_TRANSITION)?.fd()?);
@@ -219,7 +225,7 @@ fn total(counters: &PerCpuArray<MapData, u64>, counter: Counter) -> Result<u64> 
 pub fn look(plan: &Plan) -> Result<Passes> {
     // It takes as long as the loader, which reads them again for itself.
     let types = std::thread::spawn(aya::Btf::from_sys_fs);
-    let (mut ebpf, _, layout) = load(plan, true, |_| ())?;
+    let (mut ebpf, _, layout) = load(plan, &AsIf::default(), true)?;
     let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let types = types.context("read the kernel's BTF")?;
     let mut passes = only_holders(&mut ebpf, &types)?;
@@ -248,17 +254,13 @@ impl Later {
 }
 
 /// The object with its constants and sets filled in; no program is loaded yet.
-fn load(
-    plan: &Plan,
-    look_only: bool,
-    differs: impl FnOnce(&mut Layout),
-) -> Result<(Ebpf, Btf, Layout)> {
+fn load(plan: &Plan, as_if: &AsIf, look_only: bool) -> Result<(Ebpf, Btf, Layout)> {
     // Reading the kernel's types takes most of the time here, and the loader reads them, too.
     let loader = std::thread::spawn(EbpfLoader::new);
     let btf = Btf::read(Path::new(VMLINUX)).context("find out what this kernel's types are")?;
     require(&btf)?;
     let mut layout = Layout::find(&btf);
-    differs(&mut layout);
+    layout.storage_is_walkable &= !as_if.storage_is_not_walkable;
     if let Some(spec) = layout.missing().first() {
         bail!(
             "this kernel has no {}::{} of {} bytes, which tcpwatch reads; see tcpwatch doctor",

@@ -32,7 +32,7 @@ impl Lost {
             (
                 self.unseen,
                 before.unseen,
-                "the kernel did not run the program for them, whoever's sockets they were of; the next scan finds what they changed",
+                "the kernel did not run the program for them; the next scan finds what they changed",
             ),
             (self.undecodable, before.undecodable, "their records made no sense"),
         ];

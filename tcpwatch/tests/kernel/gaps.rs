@@ -114,7 +114,8 @@ fn missed_birth() {
     assert_eq!(lost[0]["in_state_ns"], Value::Null, "nobody saw it begin");
     assert_eq!(done.summary()["lost"], 1, "{}", done.stderr);
     // The listener itself goes on.
-    let closed = transitions.iter().find(|t| t["old"] == "LISTEN" && t["local"]["port"] == at);
+    let closed =
+        transitions.iter().find(|t| change(t) == "LISTEN>CLOSE" && t["local"]["port"] == at);
     if let Some(closed) = closed {
         assert_eq!(&closed["socket"], listener);
     }

@@ -11,7 +11,7 @@ use tcpwatch::{
         socket::SocketId,
         state::State,
     },
-    kernel::load::{Kernel, Plan},
+    kernel::load::{AsIf, Kernel, Plan},
 };
 use tcpwatch_common::{MOST_DETAILED, MOST_EMITTED};
 
@@ -58,8 +58,8 @@ fn queue(length: u32, details: bool) {
     });
     let scan = move || {
         enter_new_namespace();
-        let (_kernel, _ring, mut passes) =
-            Kernel::attach_as(&plan, |layout| layout.storage_is_walkable = false).unwrap();
+        let as_if = AsIf { storage_is_not_walkable: true, ..AsIf::default() };
+        let (_kernel, _ring, mut passes) = Kernel::attach_as(&plan, &as_if).unwrap();
         for scope in [Scope::Everything, Scope::Lingering] {
             let mut seen: BTreeMap<SocketId, Vec<Observation>> = BTreeMap::new();
             let mut listeners = 0;
