@@ -40,11 +40,17 @@ fn shown(terminal: &Terminal) -> String {
     screen
 }
 
+/// The same of a place in the recording: until it has been skipped to, nothing of it is drawn.
+fn skipped(terminal: &Terminal) {
+    shown(terminal);
+    terminal.until_words("api[26682]");
+}
+
 fn keys() {
     let terminal = Terminal::open(80, 24);
     for key in ["q", "C-c"] {
         terminal.run(&shop("--at +9s"));
-        shown(&terminal);
+        skipped(&terminal);
         terminal.press(&[key]);
         let screen = terminal.ended(0);
         // What stays: culprits and the summary, as of where it was.
@@ -98,7 +104,7 @@ fn panics() {
 fn resized() {
     let terminal = Terminal::open(80, 24);
     terminal.run(&shop("--at +9s"));
-    shown(&terminal);
+    skipped(&terminal);
     terminal.press(&["Space"]);
     for (width, height) in [(120_u16, 40_u16), (40, 10), (200, 60), (80, 24)] {
         let (x, y) = (width.to_string(), height.to_string());
