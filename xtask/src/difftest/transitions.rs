@@ -238,8 +238,9 @@ fn follow(path: &[Pair<'_>], pair: &Pair<'_>, hurt: &HashMap<u64, Vec<u64>>, rep
 /// Addresses, family and remote port.
 fn ends(pair: &Pair<'_>, report: &mut Report) {
     let Pair { event, said, .. } = pair;
-    // What stands in an MPTCP socket that connects again is of the connection before.
-    if event.protocol == MPTCP && pair.is_born() && said.remote.port == 0 {
+    // What stands in an MPTCP socket that connects again, or listens, is of the connection before.
+    let begins = pair.is_born() || event.new == State::LISTEN;
+    if event.protocol == MPTCP && begins && said.remote.port == 0 {
         return;
     }
     let v6 = event.v6 && !event.remote.is_ipv4();
