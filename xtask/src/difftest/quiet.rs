@@ -180,7 +180,9 @@ impl<'a> Moment<'a> {
                         run.report.leave_out(LeftOut::TooYoung);
                     }
                 }
-                None if self.is_young(socket) => run.report.leave_out(LeftOut::TooYoung),
+                None if self.is_young(socket, self.begin) => {
+                    run.report.leave_out(LeftOut::TooYoung);
+                }
                 None if second.get(key).is_some_and(|(_, f)| f.how() == "in-use") => {
                     run.report.leave_out(LeftOut::InUse);
                 }
@@ -250,7 +252,7 @@ impl<'a> Moment<'a> {
         if socket.state == State::CLOSE {
             let right =
                 finding.state == State::CLOSE && finding.verdict.as_deref() == Some("dead-fd");
-            if voice == Voice::Live && self.is_young(socket) {
+            if voice == Voice::Live && !right && self.is_young(socket, finding.mono_ns) {
                 run.report.leave_out(LeftOut::TooYoung);
             } else if !right {
                 let kind = voice.kind("leaks-dead", "live-dead");
@@ -297,8 +299,8 @@ impl<'a> Moment<'a> {
         self.events.iter().rev().find(|event| event.new == new && is_of(event, socket))
     }
 
-    /// It began to linger so lately that the live run need not have said it.
-    fn is_young(&self, socket: &Socket) -> bool {
+    /// It began to linger so lately before this time that the live run need not have said it then.
+    fn is_young(&self, socket: &Socket, at: u64) -> bool {
         let since = if socket.state == State::CLOSE {
             let port =
                 |event: &&Event| event.sport == socket.local.port && event.new == State::CLOSE;
@@ -307,7 +309,7 @@ impl<'a> Moment<'a> {
             self.entered(socket)
         };
         match since {
-            Some(event) => self.begin.saturating_sub(event.ns) < YOUNG,
+            Some(event) => at.saturating_sub(event.ns) < YOUNG,
             // A closed socket has often lost its port, and with it its time.
             None => socket.state == State::CLOSE,
         }

@@ -41,7 +41,7 @@ impl std::fmt::Display for LeftOut {
             Self::StalePort => "stale ports",
             Self::MptcpPort => "MPTCP ports at the end",
             Self::LateBirth => "births told late",
-            Self::OnInit => "on top of process 1, flagged",
+            Self::OnInit => "on top of process 1",
             Self::Unaskable => "unaskable descriptors",
             Self::Disconnected => "disconnected when closed",
             Self::Subflow => "subflows",

@@ -301,10 +301,12 @@ impl World {
 
     /// Takes its name from the last namespace: it lives as long as its sockets and processes.
     fn delete_namespace(&mut self) -> Result<()> {
-        match self.nets.last_mut().filter(|net| !net.deleted) {
-            Some(net) => net.delete(),
-            None => Ok(()),
+        if self.nets.last().is_none_or(|net| net.deleted) {
+            return Ok(());
         }
+        self.deed("take the name of the last namespace away", |world| {
+            world.nets.last_mut().map_or(Ok(()), Netns::delete)
+        })
     }
 
     /// Programs that an agent has started, by their environment: their parents may be gone.

@@ -58,7 +58,7 @@ impl Agent {
         }
         self.config.helpers -= 1;
         let child = Command::new("sleep")
-            .arg("1000")
+            .arg("300")
             .env(MARK, &self.config.dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
