@@ -118,7 +118,7 @@ fn facts(count: usize) -> impl Iterator<Item = Sealed> {
 
 /// Characters that become longer when they are made harmless.
 fn name(n: u32) -> Input {
-    let name = "\u{200b}".repeat(PAYLOAD / 3).into();
+    let name = Some("\u{200b}".repeat(PAYLOAD / 3).into());
     Input::Namespace { at: Timestamp(1), inode: n, name }
 }
 
