@@ -102,6 +102,7 @@ fn main() -> io::Result<()> {
                 entered: Some(Timestamp(number)),
                 actor: None,
                 exiting: false,
+                disconnects: false,
                 socket: socket(number),
             }))?;
         }
