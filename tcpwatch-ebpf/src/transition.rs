@@ -209,7 +209,7 @@ fn unremembered(sk: Ptr, old: u32, new: u32) {
     let local_port = socket::local_port(sk, 0, new == state::CLOSE);
     let change = Change { old, new, kind, born: false, owned, actor: None, local_port };
     let actor_pid = known.owner_pid;
-    let asked_for = filter::concerns(sk, &change, &known, actor_pid)
+    let asked_for = filter::concerns(sk, &change, &mut known, actor_pid)
         && filter::is_wanted(sk, &change, actor_pid);
     count(if asked_for { Counter::NoStorage } else { Counter::Filtered });
 }

@@ -91,6 +91,7 @@ fn batch(services: u64, first: u64, transitions: &mut Vec<Transition>) {
                 entered,
                 actor: None,
                 exiting: false,
+                disconnects: false,
                 socket,
             });
         }

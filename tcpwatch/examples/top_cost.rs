@@ -227,6 +227,7 @@ fn transitions(out: &mut io::Stdout) -> io::Result<()> {
                     entered: Some(at - Nanos(1_000_000)),
                     actor: None,
                     exiting: false,
+                    disconnects: false,
                     socket,
                 });
             }

@@ -67,7 +67,6 @@ pub fn command(args: &DemoArgs) -> Outcome {
         },
         duration: Some(AT_MOST),
         ends_with_reader: true,
-        gathers_evidence: false,
     };
     let signals = Held::new()?;
     let attached = Attached::new(&live.plan)?;

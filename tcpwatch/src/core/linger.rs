@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
@@ -41,6 +41,8 @@ pub struct LingerTable {
     deadlines: BTreeSet<(Timestamp, SocketId)>,
     due: usize,
     open_by_owner: FxHashMap<Option<Process>, usize>,
+    /// Sockets that the present scan did not find any more.
+    gone: FxHashSet<SocketId>,
     /// Part of the inputs before this is missing: what was observed earlier may have changed.
     doubted: Timestamp,
     /// Sockets that found no room.
@@ -59,6 +61,7 @@ impl LingerTable {
             deadlines: BTreeSet::new(),
             due: 0,
             open_by_owner: FxHashMap::default(),
+            gone: FxHashSet::default(),
             doubted: Timestamp::default(),
             overflowed: 0,
         }
@@ -86,9 +89,7 @@ impl LingerTable {
 
     /// Notes that a scan did not find a socket any more.
     pub fn gone(&mut self, id: SocketId) {
-        if let Some(entry) = self.sockets.get_mut(&id) {
-            entry.gone = true;
-        }
+        self.gone.insert(id);
     }
 
     /// Part of the inputs before `at` is missing.
@@ -197,7 +198,6 @@ impl LingerTable {
             due: deadline <= known_since,
             shown: None,
             seen: None,
-            gone: false,
             holders: Holders::default(),
             was_unheld: false,
             evidence: Evidence { opener, ..Evidence::default() },
@@ -246,7 +246,6 @@ impl LingerTable {
             entry.holders.clear();
         }
         entry.seen = Some(observation.at);
-        entry.gone = false;
         let (owner, error) = (entry.socket.owner, entry.socket.error);
         entry.socket = observation.socket;
         entry.socket.owner = prefer(owner, observation.socket.owner);
@@ -346,14 +345,14 @@ impl LingerTable {
         let started = context.started;
         for (stamp, id) in self.all_due() {
             let Some(entry) = self.sockets.get(&id) else { continue };
-            let unchanged = context.scope == Scope::Changes && !entry.gone;
+            let unchanged = context.scope == Scope::Changes && !self.gone.contains(&id);
             match entry.seen {
                 Some(seen) if seen >= started.max(stamp) && !entry.is_in_doubt() => {
                     self.show(id, stamp, true, Some(context)).map(&mut show);
                 }
                 // After a gap in a recording only a scan of everything can tell.
                 Some(seen) if unchanged && seen < self.doubted => {}
-                Some(_) if unchanged && stamp <= started => {
+                Some(seen) if unchanged && seen < started && stamp <= started => {
                     if let Some(entry) = self.sockets.get_mut(&id) {
                         entry.evidence.stands(started);
                     }
@@ -368,6 +367,7 @@ impl LingerTable {
             }
         }
         self.end_gone(context).into_iter().for_each(show);
+        self.gone.clear();
     }
 
     /// Ends what a pass has not seen, though it is not due yet.
@@ -375,7 +375,7 @@ impl LingerTable {
         let mut gone: Vec<_> = self
             .sockets
             .iter()
-            .filter(|(_, entry)| entry.is_gone(scan))
+            .filter(|&(id, entry)| entry.is_gone(scan, self.gone.contains(id)))
             .map(|(&id, entry)| (id, entry.gone()))
             .collect();
         gone.sort_unstable_by_key(|&(id, _)| id);

@@ -49,8 +49,6 @@ pub(super) struct Lingering {
     pub(super) shown: Option<Shown>,
     /// The last look, and whom its pass saw holding the socket.
     pub(super) seen: Option<Timestamp>,
-    /// A scan did not find it any more.
-    pub(super) gone: bool,
     pub(super) holders: Holders,
     /// The scan before the last found no fd that leads to it.
     pub(super) was_unheld: bool,
@@ -135,14 +133,14 @@ impl Lingering {
         }
     }
 
-    /// Whether a scan proves that it is gone: by not having seen it, or by saying so. One that is
+    /// Whether a scan proves that it is gone: by not having seen it, or by saying that it is `missing`. One that is
     /// connected and was never seen may be where no scan looks, until it is due.
-    pub(super) fn is_gone(&self, scan: &Context<'_>) -> bool {
+    pub(super) fn is_gone(&self, scan: &Context<'_>, missing: bool) -> bool {
         let started = scan.started;
         let dead = self.state == State::Close && self.died.is_none_or(|died| died < started);
         let missing = match self.seen {
             None => dead,
-            Some(_) if scan.scope == Scope::Changes => self.gone,
+            Some(_) if scan.scope == Scope::Changes => missing,
             Some(seen) => seen < started,
         };
         self.known_since < started && missing

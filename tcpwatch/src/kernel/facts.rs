@@ -163,6 +163,16 @@ pub fn namespaces() -> Vec<(u32, Arc<str>)> {
     named
 }
 
+/// Whether a process is known to be in this network namespace. The kernel gives its inode to no other as long
+/// as one is.
+pub fn is_inhabited(netns: u32) -> bool {
+    let is_there = |entry: fs::DirEntry| {
+        let there = fs::metadata(entry.path().join("ns/net"));
+        there.is_ok_and(|there| there.ino() == u64::from(netns))
+    };
+    fs::read_dir("/proc").into_iter().flatten().flatten().any(is_there)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

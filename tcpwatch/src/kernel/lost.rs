@@ -54,8 +54,12 @@ mod tests {
         assert_eq!(told.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [4, 2]);
         assert!(told[0].1.contains("optmem_max"), "{told:?}");
         assert!(told.iter().all(|(_, why)| !why.contains("--ring-size")), "{told:?}");
-        let mut full = Lost { full: 4, ..before }.since(&before);
-        assert!(full.next().is_some_and(|(count, why)| count == 1 && why.contains("--ring-size")));
+        let full = Lost { full: 4, ..before };
+        assert!(
+            full.since(&before)
+                .next()
+                .is_some_and(|(count, why)| count == 1 && why.contains("--ring-size"))
+        );
         assert_eq!(now.total() - before.total(), 6);
     }
 }

@@ -129,7 +129,6 @@ fn live(args: &ServeArgs, filter: Filter) -> Live {
         },
         duration: args.duration,
         ends_with_reader: false,
-        gathers_evidence: recorded,
     }
 }
 

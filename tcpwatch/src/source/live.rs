@@ -62,8 +62,6 @@ pub struct Live {
     pub duration: Option<Duration>,
     /// Stop when nobody reads standard output any more.
     pub ends_with_reader: bool,
-    /// Look at what lingers again and again, for a replay with other thresholds.
-    pub gathers_evidence: bool,
 }
 
 /// Watches until it is told to stop, or until the end of every process named by `--pid`. `ready` is called
@@ -157,7 +155,7 @@ impl<'a> Watcher<'a> {
             tick: if live.plan.tally && live.plan.findings_only { TICK_OF_NUMBERS } else { TICK },
             lost: Lost::default(),
             marked: Timestamp::default(),
-            pace: Pace::new(live.gathers_evidence),
+            pace: Pace::new(),
             changes: Changes::default(),
             pushed: 0,
             meter,

@@ -67,7 +67,6 @@ pub fn command(args: &RecordArgs) -> Outcome {
         },
         duration: args.duration,
         ends_with_reader: false,
-        gathers_evidence: true,
     };
     let signals = Held::new()?;
     let mut notifiers = Notifiers::start(&args.notify)?;

@@ -95,7 +95,6 @@ fn live(args: &RunArgs) -> Result<Live> {
         },
         duration: None,
         ends_with_reader: false,
-        gathers_evidence: false,
     })
 }
 

@@ -31,7 +31,6 @@ pub fn command(args: &LiveArgs) -> Outcome {
         rules: config::rules(args, &filter),
         duration: args.duration,
         ends_with_reader: true,
-        gathers_evidence: false,
     };
     // Before the kernel program, so that an early ^C still ends in a summary.
     let signals = Held::new()?;

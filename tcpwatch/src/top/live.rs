@@ -106,7 +106,6 @@ fn live(args: &TopArgs) -> Result<Live> {
         },
         duration: args.duration,
         ends_with_reader: true,
-        gathers_evidence: false,
     })
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// Writes into what tcpwatch remembers of a socket, as the kernel would have left it if no program had been
 /// run. It accepts one connection; told `birth`, it gives that the listener's storage; told `state`, it has
-/// its last state be SYN_SENT. Told `close`, its client closes, and then it does.
+/// its last state be `SYN_SENT`. Told `close`, its client closes, and then it does.
 const FORGETFUL: &str = "
 import ctypes, os, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)

@@ -27,7 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("the_longest_queue_is_seen", || queue(MOST_EMITTED, false)),
         Test::new("of_the_longest_queue_all_are_seen_with_details", || queue(MOST_EMITTED, true)),
         Test::new("of_a_queue_that_is_too_long_the_first_are_seen", || {
-            queue(MOST_EMITTED + 9, true)
+            queue(MOST_EMITTED + 9, true);
         }),
     ]
 }

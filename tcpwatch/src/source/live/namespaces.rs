@@ -59,7 +59,11 @@ impl Watcher<'_> {
     }
 
     fn tell_names(&mut self, all: bool) -> Result<()> {
-        let named = facts::namespaces();
+        let mut named = facts::namespaces();
+        // `ip netns del` takes the name; the namespace lives on with its processes.
+        let unnamed = lost(&self.namespaces.named, &named);
+        let chosen = unnamed.into_iter().filter(|(inode, _)| self.filter.netns.contains(inode));
+        named.extend(chosen.filter(|(inode, _)| facts::is_inhabited(*inode)));
         let before = std::mem::replace(&mut self.namespaces.named, named.clone());
         let at = self.pipeline.now();
         for (inode, name) in lost(&before, &named) {

@@ -7,21 +7,21 @@ const REST_AFTER_FAILURE: Nanos = Nanos(10_000_000_000);
 /// After a pass that took this thread t of CPU time, none is run for this many t: passes stay
 /// under 5 % of one core, and are not put off because the machine was busy with something else.
 const REST_AFTER_PASS: u64 = 20;
-/// What lingers is looked at again after this time, if evidence is gathered, or after this many
-/// times what the last pass took.
+/// What lingers is scanned again after this time, or after this many times what the last scan took: the end
+/// of a dead socket is no transition, and a replay with another threshold needs evidence.
 const LOOK_AGAIN: Nanos = Nanos(10_000_000_000);
 const REST_BEFORE_LOOKING_AGAIN: u64 = 1000;
 
 pub(super) struct Pace {
     rest_until: Timestamp,
-    /// When to look at what lingers again; `None` if it need not be.
-    look_again: Option<Timestamp>,
+    /// When to scan what lingers again.
+    look_again: Timestamp,
 }
 
 impl Pace {
-    /// One that asks for looks at what lingers, or does not.
-    pub(super) fn new(asks: bool) -> Self {
-        Self { rest_until: Timestamp::default(), look_again: asks.then(Timestamp::default) }
+    /// No scan was made yet.
+    pub(super) fn new() -> Self {
+        Self { rest_until: Timestamp::default(), look_again: Timestamp::default() }
     }
 
     pub(super) fn rests(&self, now: Timestamp) -> bool {
@@ -30,15 +30,14 @@ impl Pace {
 
     /// Whether what lingers should be looked at again.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        self.look_again.is_some_and(|at| now >= at)
+        now >= self.look_again
     }
 
     /// A pass has ended that took so much CPU time.
     pub(super) fn passed(&mut self, at: Timestamp, cost: Nanos) {
         self.rest_until = at + Nanos(cost.0.saturating_mul(REST_AFTER_PASS));
-        if let Some(again) = &mut self.look_again {
-            *again = at + Nanos(cost.0.saturating_mul(REST_BEFORE_LOOKING_AGAIN)).max(LOOK_AGAIN);
-        }
+        self.look_again =
+            at + Nanos(cost.0.saturating_mul(REST_BEFORE_LOOKING_AGAIN)).max(LOOK_AGAIN);
     }
 
     pub(super) fn failed(&mut self, at: Timestamp) {
@@ -47,6 +46,6 @@ impl Pace {
 
     /// The next pass is the last: nothing to wait for.
     pub(super) fn make_haste(&mut self) {
-        *self = Self::new(self.look_again.is_some());
+        *self = Self::new();
     }
 }
