@@ -116,7 +116,7 @@ impl Run {
         );
         self.recorder.keep(&notation::input(&line));
         self.transitions += 1;
-        self.now.0 += 1_500_000_000;
+        self.now.0 += 5_500_000_000;
         self.recorder.flush(self.now);
     }
 
@@ -322,7 +322,7 @@ fn two_files_say_what_the_run_said() {
             pipeline.flush().unwrap();
             let now = pipeline.now();
             let tape = pipeline.tape().unwrap();
-            tape.flush(now + Nanos(2_000_000_000));
+            tape.flush(now + Nanos(6_000_000_000));
             eventually("a file is due", || tape.due(now) == Due::File);
             tape.begin_file(&notation::clock(now));
             pipeline.push(Input::Clock(notation::clock(now))).unwrap();
