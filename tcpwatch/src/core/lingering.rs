@@ -133,6 +133,12 @@ impl Lingering {
         }
     }
 
+    /// Whether a scan saw it in its present state: only then a scan that does not mention it says that
+    /// nothing changed.
+    pub(super) fn was_seen_so(&self) -> bool {
+        self.seen.is_some_and(|seen| self.died.is_none_or(|died| died <= seen))
+    }
+
     /// Whether a scan proves that it is gone: by not having seen it, or by saying that it is `missing`. One that is
     /// connected and was never seen may be where no scan looks, until it is due.
     pub(super) fn is_gone(&self, scan: &Context<'_>, missing: bool) -> bool {
@@ -140,7 +146,8 @@ impl Lingering {
         let dead = self.state == State::Close && self.died.is_none_or(|died| died < started);
         let missing = match self.seen {
             None => dead,
-            Some(_) if scan.scope == Scope::Changes => missing,
+            Some(_) if scan.scope == Scope::Changes && self.was_seen_so() => missing,
+            Some(_) if scan.scope == Scope::Changes => dead,
             Some(seen) => seen < started,
         };
         self.known_since < started && missing
