@@ -78,7 +78,8 @@ impl Activity {
     /// The same as seen from another moment: what was observed at `observed`, told at `at`.
     #[must_use]
     pub fn as_of(self, observed: Timestamp, at: Timestamp) -> Self {
-        let from = |ago: Nanos| at.since(observed - ago);
+        let (later, earlier) = (at.since(observed).0, observed.since(at).0);
+        let from = |ago: Nanos| Nanos(ago.0.saturating_add(later).saturating_sub(earlier));
         Self {
             ack_received: from(self.ack_received),
             data_received: from(self.data_received),

@@ -345,9 +345,8 @@ impl LingerTable {
         let started = context.started;
         for (stamp, id) in self.all_due() {
             let Some(entry) = self.sockets.get(&id) else { continue };
-            let unchanged = context.scope == Scope::Changes
-                && !self.gone.contains(&id)
-                && entry.was_seen_so();
+            let unchanged =
+                context.scope == Scope::Changes && !self.gone.contains(&id) && entry.was_seen_so();
             match entry.seen {
                 Some(seen) if seen >= started.max(stamp) && !entry.is_in_doubt() => {
                     self.show(id, stamp, true, Some(context)).map(&mut show);

@@ -109,15 +109,14 @@ impl Run {
 
     /// A block with one transition.
     fn block(&mut self) {
-        self.now.0 += 2_000_000_000;
+        self.now.0 += 1_000_000_000;
         let at = self.now.0 / 1_000_000_000;
         let line = format!(
             "{at} tcp #{at} CLOSE>SYN_SENT 10.0.0.1:40000 10.0.0.9:80 owner=api[7]/connect"
         );
         self.recorder.keep(&notation::input(&line));
         self.transitions += 1;
-        self.now.0 += 5_500_000_000;
-        self.recorder.flush(self.now);
+        self.recorder.flush(self.now + Nanos(5_500_000_000));
     }
 
     fn due(&mut self) -> Due {
