@@ -59,7 +59,7 @@ fn leak() {
     terminal.press(&["w", "C-u"]);
     terminal.press(&["-l", "found.jsonl"]);
     terminal.press(&["Enter"]);
-    terminal.until_words("1 findings are in");
+    terminal.until_words("1 finding is in");
     let text = fs::read_to_string(terminal.path("found.jsonl")).unwrap();
     let finding: Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(finding["holders"][0]["pid"], pid);

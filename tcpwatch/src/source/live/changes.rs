@@ -40,6 +40,7 @@ pub(super) struct Selected {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     hash: u64,
+    at: Timestamp,
     /// When the last ACK and the last data came in, and the last data was sent.
     active: [Timestamp; 3],
 }
@@ -77,12 +78,14 @@ impl Changes {
         Selected { observations, renamed }
     }
 
-    /// A transition says what became of a socket.
+    /// A transition says what became of a socket, unless a scan has seen the socket since: what is at hand
+    /// of the time of a scan is applied after it.
     pub(super) fn apply(&mut self, transition: &Transition) {
         let left = matches!(transition.old, State::CloseWait | State::Listen | State::Close);
-        if let Some(id) = transition.socket.id.filter(|_| left) {
+        let Some(id) = transition.socket.id.filter(|_| left) else { return };
+        self.gone.remove(&id);
+        if self.seen.get(&id).is_some_and(|seen| seen.at <= transition.at) {
             self.seen.remove(&id);
-            self.gone.remove(&id);
         }
     }
 
@@ -110,6 +113,7 @@ fn digest(observations: &[Observation]) -> FxHashMap<SocketId, Seen> {
         let seen = all.entry(id).or_default();
         // Holders come in any order.
         seen.hash = seen.hash.wrapping_add(hash(observation));
+        seen.at = seen.at.max(observation.at);
         if let Some(activity) = observation.activity {
             let ages = [activity.ack_received, activity.data_received, activity.data_sent];
             seen.active = ages.map(|age| observation.at - age);
@@ -242,21 +246,34 @@ mod tests {
         assert_eq!(select(&mut changes, vec![seen(3, 9, 4)]), [3]);
     }
 
+    fn left(id: u64, at: u64) -> Transition {
+        Transition {
+            at: Timestamp(at * 1_000_000_000),
+            old: State::CloseWait,
+            new: State::Close,
+            entered: None,
+            actor: None,
+            exiting: false,
+            disconnects: false,
+            socket: seen(id, at, 4).socket,
+        }
+    }
+
+    #[test]
+    fn a_transition_from_before_a_scan_does_not_undo_what_that_saw() {
+        let mut changes = Changes::default();
+        changes.replace(&[seen(1, 5, 4)]);
+        changes.apply(&left(1, 4));
+        select(&mut changes, Vec::new());
+        assert_eq!(changes.take_gone(), [SocketId(1)]);
+    }
+
     #[test]
     fn what_is_gone_is_named_once_unless_a_transition_explains_it() {
         let mut changes = Changes::default();
         changes.replace(&[seen(1, 5, 4), seen(2, 5, 5)]);
         select(&mut changes, Vec::new());
-        changes.apply(&Transition {
-            at: Timestamp(0),
-            old: State::CloseWait,
-            new: State::LastAck,
-            entered: None,
-            actor: None,
-            exiting: false,
-            disconnects: false,
-            socket: seen(1, 5, 4).socket,
-        });
+        changes.apply(&left(1, 6));
         assert_eq!(changes.take_gone(), [SocketId(2)]);
         select(&mut changes, Vec::new());
         assert!(changes.take_gone().is_empty());
