@@ -43,7 +43,7 @@ for name in [{list}]:
     kept += [s, a]
 print('ready', flush=True)
 # Long enough to be found, if nobody tells it to end.
-time.sleep(0.8)
+time.sleep(4)
 sys.stdin.read()
 "
     )
