@@ -34,10 +34,6 @@ use self::{
 };
 use crate::{prepare, target_dir, tool::now};
 
-/// The seeds of the gate begin here.
-const GATE_SEED: u64 = 14;
-const GATE_MINUTES: u64 = 5;
-
 /// Flags.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -80,14 +76,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let time = Duration::from_mins(args.minutes);
     seeds(&setting, args.seed, args.seeds, time)
-}
-
-/// Five minutes of it, from a seed that stays the same.
-pub(crate) fn gate() -> Result<()> {
-    prepare()?;
-    let binary = Binary(target_dir().join("release/tcpwatch"));
-    let setting = Setting { binary, mptcp: true, without: Vec::new(), keep: None };
-    seeds(&setting, GATE_SEED, None, Duration::from_mins(GATE_MINUTES))
 }
 
 fn seeds(setting: &Setting, first: u64, count: Option<u64>, time: Duration) -> Result<()> {
