@@ -26,6 +26,10 @@ impl Moment<'_> {
             pids.len() < 2 || said == "inherited"
         } else if socket.inode == 0 {
             said == "never-accepted"
+        } else if pids.is_empty() && said == "unheld" {
+            true
+        } else if pids.is_empty() && voice == Voice::Leaks {
+            false
         } else if socket.unsent > 0 {
             said == "write-blocked"
         } else if pids.len() > 1 {
