@@ -16,6 +16,7 @@ mod pods;
 pub mod preemption;
 pub mod privilege;
 pub mod processes;
+pub mod residents;
 pub mod ring;
 pub mod shed;
 pub mod sockstat;

@@ -57,6 +57,11 @@ impl Filter {
         self.pids.is_empty() && !self.follow
     }
 
+    /// Whether sockets of this network namespace are shown.
+    pub fn wants_namespace(&self, netns: u32) -> bool {
+        self.netns.is_empty() || self.netns.contains(&netns)
+    }
+
     /// Whether a socket passes everything but the process filter.
     pub fn accepts(&self, socket: &Socket, state: State) -> bool {
         let port_ok = |set: &BTreeSet<u16>, port: u16, unknown_ok: bool| {
@@ -70,14 +75,14 @@ impl Filter {
             && self.family.is_none_or(|family| {
                 family == socket.family() || family == 4 && family_unknown && state != State::Listen
             })
-            && (self.netns.is_empty() || self.netns.contains(&socket.netns))
+            && self.wants_namespace(socket.netns)
             && (self.uids.is_empty() || self.uids.contains(&socket.uid) || !owned)
     }
 
     /// Whether a look matters at all. A listener does for whatever comes in through it.
     pub fn concerns(&self, seen: &Observation) -> bool {
         if seen.state == State::Listen {
-            self.netns.is_empty() || self.netns.contains(&seen.socket.netns)
+            self.wants_namespace(seen.socket.netns)
         } else {
             self.accepts(&seen.socket, seen.state)
         }

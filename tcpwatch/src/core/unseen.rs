@@ -28,7 +28,7 @@ impl fmt::Display for Unseen {
                 "sockets that only processes outside this pid namespace hold (run tcpwatch in the host's: docker run --pid=host, hostPID: true)"
             }
             Self::Queues => {
-                "connections that wait in long accept queues of other network namespaces (it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE)"
+                "connections that wait in long accept queues of other network namespaces (it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE, and a process or a name in the namespace)"
             }
         })
     }

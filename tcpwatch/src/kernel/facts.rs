@@ -2,7 +2,13 @@
 //!
 //! Only what is due is asked, and what may not be read stays unknown.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use procfs::process::{LimitValue, Process, Task};
 
@@ -144,33 +150,26 @@ fn wait(task: &Task) -> Option<String> {
 /// `NET_NS_INIT_INO`). Others begin above it (`fs/proc/generic.c`: `PROC_DYNAMIC_FIRST`).
 const FIRST_NAMESPACE: u32 = 0xefff_fff9;
 
+/// What names network namespaces and keeps them.
+pub(super) fn namespace_files() -> impl Iterator<Item = PathBuf> {
+    let dirs = ["/run/docker/netns", "/run/netns"].into_iter().flat_map(fs::read_dir);
+    dirs.flatten().flatten().map(|entry| entry.path())
+}
+
 /// Network namespaces that have a name: the host's, and those of `ip netns` and Docker. One may have
 /// several; the last is the one to show.
 pub fn namespaces() -> Vec<(u32, Arc<str>)> {
     let inode = |path: &Path| u32::try_from(fs::metadata(path).ok()?.ino()).ok();
     let mut named = Vec::new();
-    for dir in ["/run/docker/netns", "/run/netns"] {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            if let Some(inode) = inode(&entry.path()) {
-                let name = escape(entry.file_name().as_encoded_bytes());
-                named.push((inode, Arc::from(name)));
-            }
+    for path in namespace_files() {
+        if let (Some(inode), Some(name)) = (inode(&path), path.file_name()) {
+            named.push((inode, Arc::from(escape(name.as_encoded_bytes()))));
         }
     }
     // Without CAP_SYS_PTRACE the link of another user's process cannot be followed.
     let of_init = sees_all_pids().then(|| inode(Path::new("/proc/1/ns/net"))).flatten();
     named.push((of_init.unwrap_or(FIRST_NAMESPACE), Arc::from("host")));
     named
-}
-
-/// Whether a process is known to be in this network namespace. The kernel gives its inode to no other as long
-/// as one is.
-pub fn is_inhabited(netns: u32) -> bool {
-    let is_there = |entry: fs::DirEntry| {
-        let there = fs::metadata(entry.path().join("ns/net"));
-        there.is_ok_and(|there| there.ino() == u64::from(netns))
-    };
-    fs::read_dir("/proc").into_iter().flatten().flatten().any(is_there)
 }
 
 #[cfg(test)]

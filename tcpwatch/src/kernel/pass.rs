@@ -16,7 +16,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tcpwatch_common::{MOST_QUEUED, PassSetting};
 
-use super::{clock, load::Later, processes::sees_all_pids, sys};
+use super::{clock, load::Later, processes::sees_all_pids, residents::Residents, sys};
 use crate::{
     core::{
         input::{Observation, Scope},
@@ -130,8 +130,10 @@ impl Passes {
         }
         // Where processes are hidden, so are those who hold most sockets.
         let blind = !sees_all_pids();
-        self.namespaces(own, &sight.inhabitants, &mut |seen| {
-            if !seen.socket.has_file || !blind && !sight.has_found(&seen) {
+        let Sight { inhabitants, found, residents, .. } = &mut sight;
+        self.namespaces(own, inhabitants, residents, &mut |seen| {
+            let is_found = seen.socket.id.is_some_and(|id| found.contains(&id));
+            if !seen.socket.has_file || !blind && !is_found {
                 take(seen);
             }
         })
@@ -149,12 +151,13 @@ impl Passes {
                 continue;
             }
             let there = if netns == own {
-                read_numbers(cookies)
+                read_numbers(cookies).map(Some)
             } else {
-                run_in(pid, || read_numbers(cookies))
+                run_in(sight.residents.open(netns, pid), || read_numbers(cookies))
             };
+            let found = |it: &u64| sight.found.contains(&SocketId(*it));
             match there {
-                Ok(there) if there.iter().all(|&it| sight.found.contains(&SocketId(it))) => {}
+                Ok(there) if there.iter().flatten().all(found) => {}
                 Ok(_) => {
                     sight.inhabitants.insert(netns, pid);
                 }
@@ -212,6 +215,7 @@ impl Passes {
         &mut self,
         own: u32,
         inhabitants: &FxHashMap<u32, u32>,
+        residents: &mut Residents,
         take: &mut impl FnMut(Observation),
     ) -> io::Result<()> {
         let Some(tcp) = &self.tcp else { return Ok(()) };
@@ -223,22 +227,22 @@ impl Passes {
             if self.stays || !self.only.is_empty() && !self.only.contains(&netns) {
                 continue;
             }
-            let there = run_in(pid, || {
+            let there = run_in(residents.open(netns, pid), || {
                 let mut found = Vec::new();
                 read(tcp, |seen| found.push(seen))?;
                 Ok(found)
             });
             match there {
                 Ok(found) => {
-                    self.entered += 1;
-                    found.into_iter().for_each(&mut *take);
+                    self.entered += usize::from(found.is_some());
+                    found.into_iter().flatten().for_each(&mut *take);
                 }
-                // Whoever led there has just ended.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     if self.missed.is_empty() {
+                        let refused = error.kind() == io::ErrorKind::PermissionDenied;
+                        let takes = if refused { "; it takes CAP_SYS_ADMIN" } else { "" };
                         log::warn!(
-                            "cannot look into other network namespaces ({error}): long accept queues, orphans and TIME_WAIT there are not seen; it takes CAP_SYS_ADMIN"
+                            "cannot look into network namespace {netns} ({error}): long accept queues, orphans and TIME_WAIT there are not seen{takes}"
                         );
                     }
                     self.missed.insert(netns);
@@ -254,12 +258,13 @@ impl Passes {
 struct Sight {
     all: bool,
     look_only: bool,
-    /// A process in each network namespace that is to be looked into.
+    /// Who holds a socket of each network namespace that is to be looked into.
     inhabitants: FxHashMap<u32, u32>,
-    /// A process in each network namespace that somebody has a socket of.
+    /// The same of each that somebody has a socket of.
     elsewhere: FxHashMap<u32, u32>,
     /// Where nothing is remembered: sockets that were found and may be shown again without an fd.
     found: FxHashSet<SocketId>,
+    residents: Residents,
 }
 
 impl Sight {
@@ -276,10 +281,6 @@ impl Sight {
             self.found.extend(seen.socket.id);
         }
     }
-
-    fn has_found(&self, seen: &Observation) -> bool {
-        seen.socket.id.is_some_and(|id| self.found.contains(&id))
-    }
 }
 
 /// A listener whose queue the pass has not seen to its end, or, of MPTCP, at all.
@@ -294,13 +295,16 @@ fn own_namespace() -> u32 {
     file.ok().and_then(|file| file.ino().try_into().ok()).unwrap_or(0)
 }
 
-/// Does something in the network namespace of a process, on a thread of its own.
-fn run_in<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+/// Does something in a network namespace, on a thread of its own; nothing if there is none any more.
+fn run_in<T: Send>(
+    namespace: io::Result<Option<File>>,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<Option<T>> {
+    let Some(namespace) = namespace? else { return Ok(None) };
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            work()
+            work().map(Some)
         });
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     })

@@ -72,6 +72,11 @@ impl Intake {
         self.passes.stay();
     }
 
+    /// Network namespaces whose long queues no scan sees.
+    pub(super) fn missed(&self) -> &FxHashSet<u32> {
+        self.passes.missed()
+    }
+
     /// Waits until the kernel says that the ring is filling.
     pub(super) async fn filling(&mut self) -> io::Result<()> {
         self.ring.filling().await

@@ -405,6 +405,9 @@ impl<'a> Watcher<'a> {
                 "{unfollowed} processes could not be followed, as there were too many at once"
             );
         }
+        if self.intake.missed().iter().any(|netns| self.filter.wants_namespace(*netns)) {
+            self.pipeline.cannot_see(Unseen::Queues);
+        }
         self.pipeline.push(Input::End { at: self.pipeline.now() })?;
         Ok(self.pipeline.finish()?)
     }

@@ -217,8 +217,7 @@ fn look(
     if !processes::sees_all_pids() {
         look.pipeline.cannot_see(Unseen::Processes);
     }
-    let asked = |netns: &u32| look.filter.netns.is_empty() || look.filter.netns.contains(netns);
-    if look.passes.missed().iter().any(asked) {
+    if look.passes.missed().iter().any(|netns| look.filter.wants_namespace(*netns)) {
         look.pipeline.cannot_see(Unseen::Queues);
     }
     let summary = look.pipeline.finish()?;

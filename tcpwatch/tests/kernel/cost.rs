@@ -90,7 +90,7 @@ fn interrupted() {
 }
 
 /// What the kernel says of the programs and links of a process.
-fn bpf_infos(pid: u32, what: &str) -> Vec<String> {
+pub(crate) fn bpf_infos(pid: u32, what: &str) -> Vec<String> {
     let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
     let text = |info: std::fs::DirEntry| std::fs::read_to_string(info.path()).unwrap_or_default();
     let value = |text: String| {

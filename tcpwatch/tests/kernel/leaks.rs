@@ -25,6 +25,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("leaks_in_a_pid_namespace_is_no_all_clear", blind),
         Test::new("a_run_in_a_pid_namespace_is_no_all_clear", blind_run),
         Test::new("leaks_says_which_queues_it_may_not_look_into", queues_elsewhere),
+        Test::new("a_queue_is_found_though_its_holder_lives_elsewhere", holder_elsewhere),
+        Test::new("leaks_says_that_nothing_leads_to_a_namespace", nobody_there),
         Test::new("leaks_of_one_process_counts_no_others", strangers),
     ]
 }
@@ -252,6 +254,52 @@ fn queues_elsewhere() {
     assert_eq!(elsewhere(&few, &["--fail-on-leak"]).status.code(), Some(2));
     let text = String::from_utf8(elsewhere(&["--no-new-privs"], &[]).stdout).unwrap();
     assert!(text.starts_with("1 socket lingers") && !text.contains("not seen"), "{text}");
+    program.kill();
+}
+
+/// The same in a network namespace of its own, which its only holder then leaves; nobody stays there, or a process
+/// without a socket.
+const LEFT: &str = "
+import ctypes, os, socket, subprocess
+def leave():
+    assert ctypes.CDLL(None).unshare(0x40000000) == 0
+leave()
+subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)
+stays = subprocess.Popen(['sleep', '300']) if INHABITED else None
+s = socket.create_server(('127.0.0.1', 0), backlog=128)
+kept = [socket.create_connection(s.getsockname()) for _ in range(20)]
+socket.create_connection(s.getsockname()).close()
+there = os.stat('/proc/self/ns/net').st_ino
+leave()
+print(there)
+input()
+if stays:
+    stays.kill()
+print('done')
+";
+
+fn leaks_there(program: &mut Program) -> Output {
+    let namespace = program.answer();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
+    command.args(["leaks", "--linger", "0s", "-N", &namespace]).output().unwrap()
+}
+
+fn holder_elsewhere() {
+    let mut program = Program::start(&format!("INHABITED = True\n{LEFT}"));
+    let output = leaks_there(&mut program);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("1 socket lingers") && !text.contains("not seen"), "{text}");
+    assert_eq!(program.tell(""), "done");
+}
+
+fn nobody_there() {
+    let mut program = Program::start(&format!("INHABITED = False\n{LEFT}"));
+    let output = leaks_there(&mut program);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("nothing was seen to linger\n"), "{text}");
+    assert!(text.contains("not seen: connections that wait in long accept queues"), "{text}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("no process and no name leads there"), "{said}");
     program.kill();
 }
 

@@ -17,6 +17,7 @@ use tcpwatch_common::{MOST_DETAILED, MOST_EMITTED};
 
 use crate::{
     Test,
+    cost::bpf_infos,
     peers::{Kind, connect, enter_new_namespace, eventually, listen},
 };
 
@@ -60,6 +61,10 @@ fn queue(length: u32, details: bool) {
         enter_new_namespace();
         let as_if = AsIf { storage_is_not_walkable: true, ..AsIf::default() };
         let (_kernel, _ring, mut passes) = Kernel::attach_as(&plan, &as_if).unwrap();
+        // It takes a million at most (`BPF_COMPLEXITY_LIMIT_INSNS`), and the next kernel's may count more.
+        let verified = bpf_infos(std::process::id(), "verified_insns:");
+        assert!(verified.len() >= 4, "{verified:?}");
+        assert!(verified.iter().all(|count| count.parse::<u32>().unwrap() < 100_000), "{verified:?}");
         for scope in [Scope::Everything, Scope::Lingering] {
             let mut seen: BTreeMap<SocketId, Vec<Observation>> = BTreeMap::new();
             let mut listeners = 0;

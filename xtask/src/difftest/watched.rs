@@ -142,19 +142,19 @@ impl Judge<'_, '_> {
     }
 }
 
-/// All lives, in the order in which they began.
+/// All lives, in the order in which they began. MPTCP connections have the cookie of their listener.
 fn lives(all: &[Line]) -> Vec<(Name, Life<'_>)> {
     let mut begun: BTreeMap<usize, (Name, Life<'_>)> = BTreeMap::new();
-    let mut current: HashMap<Name, usize> = HashMap::new();
+    let mut current: HashMap<(Name, Option<u64>), usize> = HashMap::new();
     for (at, line) in all.iter().enumerate() {
         let Some(said) = line.transition() else { continue };
         let name = name(said);
         let begins =
             said.old == State::CLOSE || said.old == State::LISTEN && said.new != State::CLOSE;
         if begins {
-            current.insert(name, at);
+            current.insert((name, said.socket), at);
         }
-        let life = *current.entry(name).or_insert(at);
+        let life = *current.entry((name, said.socket)).or_insert(at);
         begun.entry(life).or_insert_with(|| (name, Life::default())).1.0.push(line);
     }
     begun.into_values().collect()

@@ -15,7 +15,7 @@ use crate::{
         time::{Nanos, Timestamp},
     },
     exit::say,
-    kernel::facts,
+    kernel::{facts, residents},
 };
 
 /// How often a namespace that a filter names is looked for.
@@ -63,7 +63,7 @@ impl Watcher<'_> {
         // `ip netns del` takes the name; the namespace lives on with its processes.
         let unnamed = lost(&self.namespaces.named, &named);
         let chosen = unnamed.into_iter().filter(|(inode, _)| self.filter.netns.contains(inode));
-        named.extend(chosen.filter(|(inode, _)| facts::is_inhabited(*inode)));
+        named.extend(chosen.filter(|(inode, _)| residents::is_inhabited(*inode)));
         let before = std::mem::replace(&mut self.namespaces.named, named.clone());
         let at = self.pipeline.now();
         for (inode, name) in lost(&before, &named) {
