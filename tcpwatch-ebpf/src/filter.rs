@@ -38,7 +38,13 @@ pub fn concerns(sk: Ptr, change: &Change, known: &mut Remembered, actor: u32) ->
     {
         known.flags |= flag::WATCHED;
     }
-    let owner = Ownership { pid: known.owner_pid, how: known.owner_how, flags: known.flags, actor };
+    let owner = Ownership {
+        pid: known.owner_pid,
+        how: known.owner_how,
+        flags: known.flags,
+        in_reach: known.in_reach != 0,
+        actor,
+    };
     let socket = Live { sk, stale: known.stale != 0 };
     select::concerns(filters, &socket, change.kind, change.local_port, &owner)
 }

@@ -94,7 +94,9 @@ pub struct Remembered {
     pub stale: u8,
     /// Of the change at hand: 1 if the task that made it disconnected the socket.
     pub disconnects: u8,
-    pub reserved: [u8; 4],
+    /// 1 if a watched process may have accepted it: its listener was such a process's once.
+    pub in_reach: u8,
+    pub reserved: [u8; 3],
 }
 
 impl Remembered {
@@ -118,7 +120,8 @@ impl Remembered {
         stale_port: 0,
         stale: 0,
         disconnects: 0,
-        reserved: [0; 4],
+        in_reach: 0,
+        reserved: [0; 3],
     };
 
     /// Whether this is what was remembered of another socket: of its listener, as no program saw the birth.
@@ -134,6 +137,7 @@ impl Remembered {
         self.id = 0;
         self.born_ns = 0;
         self.entered_ns = 0;
+        self.in_reach |= u8::from(self.flags & flag::WATCHED != 0);
         self.flags = flag::PASSIVE;
         if self.owner_how != how::UNKNOWN {
             self.owner_how = how::LISTENER;

@@ -80,8 +80,9 @@ pub fn note_addresses(sk: Ptr, known: &mut Remembered, kind: u32, new: u32) {
     known.stale = 0;
     if load::<u16>(sk, Field::Protocol) == IPPROTO_MPTCP {
         let opens = kind & u32::from(OPENED) != 0;
-        let before = flag::ACTIVE | flag::PASSIVE;
-        let reopens = opens && known.flags & before != 0;
+        // It was connected, or it has listened.
+        let used = known.flags & (flag::ACTIVE | flag::PASSIVE) != 0 || known.born_ns != 0;
+        let reopens = opens && used;
         let port = if reopens || known.stale_port != 0 { source_port(sk) } else { 0 };
         if reopens || port != 0 && port == known.stale_port {
             known.stale = 1;

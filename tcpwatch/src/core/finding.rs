@@ -107,7 +107,8 @@ pub enum Cause {
     Destroyed,
     /// The listener was closed before anyone accepted it.
     ListenerClosed,
-    /// The fd of a dead socket was closed; the moment is not known, only that it was by now.
+    /// The fd of a dead socket was closed, or has another connection; the moment is not known, only that it
+    /// was by now.
     FdClosed,
     /// It is in use after all: data flows to the peer.
     InUse,

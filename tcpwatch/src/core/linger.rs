@@ -77,6 +77,11 @@ impl LingerTable {
         self.sockets.len()
     }
 
+    /// Whether one of them is in this network namespace.
+    pub fn has_any_in(&self, netns: u32) -> bool {
+        self.sockets.values().any(|entry| entry.socket.netns == netns)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.sockets.is_empty()

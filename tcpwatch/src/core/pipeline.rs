@@ -266,6 +266,17 @@ impl<'a> Pipeline<'a> {
         self.lingering.ids()
     }
 
+    /// Whether a socket that lingers is in this network namespace.
+    pub fn lingers_in(&self, netns: u32) -> bool {
+        self.lingering.has_any_in(netns)
+    }
+
+    /// Whether a socket of this network namespace may be open. One whose end a filter hides, or that was lost,
+    /// may be until a scan of everything.
+    pub fn may_be_open_in(&self, netns: u32) -> bool {
+        self.table.has_any_in(netns)
+    }
+
     /// Whether a socket waits for a scan to confirm it.
     pub fn is_due(&self, id: SocketId) -> bool {
         self.lingering.is_due(id)

@@ -37,6 +37,7 @@ pub struct SocketTable {
 struct Tracked {
     /// The kernel's cookie, 0 if unknown.
     cookie: u64,
+    netns: u32,
     state: State,
     /// Where its last transition led to. A look may be of a moment beside its own, so it says nothing of the
     /// path.
@@ -62,7 +63,8 @@ impl SocketTable {
             let gap = self.has_gap(transition);
             let (state, last) = (transition.new, Some(transition.new));
             let cookie = transition.socket.cookie.unwrap_or(0);
-            self.put(id, Tracked { cookie, state, last, shown: true, gap })
+            let netns = transition.socket.netns;
+            self.put(id, Tracked { cookie, netns, state, last, shown: true, gap })
         };
         before.is_none_or(|tracked| !tracked.shown)
     }
@@ -81,7 +83,13 @@ impl SocketTable {
         let gap = missed || before.is_some_and(|tracked| tracked.gap);
         let last = before.and_then(|tracked| tracked.last);
         let cookie = before.map_or(0, |tracked| tracked.cookie);
-        self.put(id, Tracked { cookie, state: observation.state, last, shown, gap });
+        let (netns, state) = (observation.socket.netns, observation.state);
+        self.put(id, Tracked { cookie, netns, state, last, shown, gap });
+    }
+
+    /// Whether a socket of this network namespace is not known to have closed.
+    pub fn has_any_in(&self, netns: u32) -> bool {
+        self.sockets.values().any(|tracked| tracked.netns == netns)
     }
 
     /// Notes that transitions were lost before `at`.

@@ -37,8 +37,7 @@ impl Residents {
     }
 }
 
-/// Whether a process is known to be in this network namespace. The kernel gives its inode to no other as long
-/// as one is.
+/// Whether a process is known to be in this network namespace.
 pub fn is_inhabited(netns: u32) -> bool {
     processes().any(|path| inode(&path) == Some(netns))
 }

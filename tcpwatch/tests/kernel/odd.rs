@@ -33,6 +33,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("an_mptcp_listener_is_named_by_its_plain_connections", mptcp_listener),
         Test::new("an_mptcp_socket_that_connects_again_has_no_old_ports", mptcp_reconnects),
         Test::new("a_program_that_disconnects_keeps_its_fd", disconnected),
+        Test::new("a_namespace_without_a_name_is_shown_to_its_last_transition", unnamed),
         Test::new("a_thread_with_files_of_its_own_is_not_its_process", thread_ends),
     ]
 }
@@ -205,6 +206,40 @@ fn disconnected() {
     assert_eq!(program.tell(""), "");
     let done = watch.stop();
     assert_eq!(done.of("finding").iter().filter(|f| f["status"] == "open").count(), 1);
+}
+
+/// A network namespace that loses its name, then its process, and last the connections of that, whose segments
+/// go nowhere: the kernel gives up after three seconds (`tcp_orphan_retries`).
+const UNNAMED: &str = "
+import ctypes, os, socket, subprocess, sys
+def ip(*args): subprocess.run(['ip', *args], check=True)
+assert ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET
+ip('link', 'set', 'lo', 'up')
+open('/proc/sys/net/ipv4/tcp_orphan_retries', 'w').write('3')
+name = f'tcpwatch-test-{os.getpid()}'
+ip('netns', 'attach', name, str(os.getpid()))
+s = socket.create_server(('127.0.0.1', 0))
+c = socket.create_connection(s.getsockname()); a, _ = s.accept()
+print(name)
+input()
+ip('netns', 'delete', name)
+print('unnamed')
+input()
+ip('link', 'set', 'lo', 'down')
+";
+
+fn unnamed() {
+    let mut program = Program::start(UNNAMED);
+    let name = program.answer();
+    let mut watch = Watch::start_raw(&["-j", "-N", &name]);
+    assert_eq!(program.tell(""), "unnamed");
+    program.order("");
+    for end in ["one end", "the other"] {
+        watch.until(end, |t| t["old"] == "FIN_WAIT1" && t["new"] == "CLOSE");
+    }
+    watch.said(&format!("network namespace {name} was deleted"));
+    let done = watch.stop();
+    assert_eq!((&done.summary()["lost"], &done.summary()["now"]), (&json!(0), &json!({})));
 }
 
 /// A thread with a descriptor table of its own keeps what the process has closed, and ends alone; then one ends

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     Test,
     peers::{Kind, Program, listen, pair},
-    watch::Watch,
+    watch::{Watch, change},
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("a_prefork_workers_socket_is_the_workers", prefork),
         Test::new("pid_of_a_worker_shows_what_the_worker_accepted", pid_of_a_worker),
         Test::new("pid_of_a_listeners_owner_shows_what_its_workers_do_to_the_end", pid_of_a_parent),
+        Test::new("pid_shows_what_another_process_closes_to_the_end", pid_of_a_giver),
         Test::new("listeners_that_come_and_go_are_written_to_the_last", churn),
         Test::new("a_daemon_that_forked_after_listen_is_named", daemonised),
         Test::new("an_inherited_fd_names_its_holder", inherited),
@@ -162,6 +163,67 @@ fn pid_of_a_parent() {
         let through = paths.iter().filter(|path| path.iter().any(|one| one == state)).count();
         assert_eq!(through, 2, "{paths:?}");
     }
+}
+
+/// A process that did not open its listener accepts, and gives the connections to its child, which closes
+/// them: one before its client does, and one after.
+const GIVER: &str = r"
+import array, os, socket, sys
+def give(at, s):
+    at.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [s.fileno()]))])
+def take(at):
+    for _, _, data in at.recvmsg(1, 64)[1]:
+        return socket.socket(fileno=array.array('i', data)[0])
+    os._exit(0)
+ours, theirs = socket.socketpair()
+if os.fork() == 0:
+    give(theirs, socket.create_server(('127.0.0.1', 0)))
+    os._exit(0)
+s = take(ours)
+os.wait()
+if os.fork() == 0:
+    s.close()
+    ours.close()
+    while True:
+        take(theirs).close()
+        theirs.send(b'x')
+theirs.close()
+print(s.getsockname()[1], flush=True)
+sys.stdin.readline()
+for client_first in (False, True):
+    c = socket.create_connection(s.getsockname())
+    a, _ = s.accept()
+    if client_first:
+        c.close()
+    give(ours, a)
+    a.close()
+    ours.recv(1)
+    c.close()
+print('done', flush=True)
+sys.stdin.readline()
+";
+
+fn pid_of_a_giver() {
+    let mut program = Program::start(GIVER);
+    let port: u16 = program.answer().parse().unwrap();
+    let watch = Watch::start(&["-p", &program.pid().to_string()]);
+    assert_eq!(program.tell(""), "done");
+    let done = watch.stop();
+    let accepted = |t: &&&serde_json::Value| t["local"]["port"] == port && t["role"] == "server";
+    let changes: Vec<_> = done.of("transition").iter().filter(accepted).map(|t| change(t)).collect();
+    let expected = [
+        "LISTEN>SYN_RECV",
+        "SYN_RECV>ESTABLISHED",
+        "ESTABLISHED>FIN_WAIT1",
+        "FIN_WAIT1>FIN_WAIT2",
+        "FIN_WAIT2>CLOSE",
+        "LISTEN>SYN_RECV",
+        "SYN_RECV>ESTABLISHED",
+        "ESTABLISHED>CLOSE_WAIT",
+        "CLOSE_WAIT>LAST_ACK",
+        "LAST_ACK>CLOSE",
+    ];
+    assert_eq!(changes, expected, "{:#?}", done.lines);
 }
 
 /// Beside many that stay; what is still to be said when it is told to stop is said.

@@ -101,7 +101,7 @@ struct Moment<'a> {
     stable: BTreeMap<Key, Socket>,
     /// What may or may not be found.
     unstable: HashSet<Key>,
-    listeners: HashMap<(u64, u16), Holders>,
+    listeners: HashMap<(u64, u16), Vec<Holders>>,
     /// Of whose sockets somebody could be asked.
     asked: HashMap<u64, Held>,
 }
@@ -133,7 +133,7 @@ impl<'a> Moment<'a> {
         unstable.extend(after.all().map(|(key, _)| *key).filter(|key| !stable.contains_key(key)));
         let mut listeners = after.listeners;
         for (place, holders) in &before.listeners {
-            listeners.entry(*place).or_default().extend(holders);
+            listeners.entry(*place).or_default().extend(holders.iter().cloned());
         }
         let asked = run.world.held().map(|(_, held)| (held.inode, held.clone())).collect();
         Self { begin, busy_until, events, changed, stable, unstable, listeners, asked }
@@ -147,8 +147,8 @@ impl<'a> Moment<'a> {
             }
         }
         for (key, socket) in &self.stable {
-            // One scan cannot see an MPTCP connection that nobody accepted (README).
-            if socket.mptcp && socket.inode == 0 {
+            // One scan cannot see an MPTCP connection that no descriptor leads to (docs/leaks.md).
+            if socket.mptcp && socket.holders.is_empty() {
                 continue;
             }
             run.report.compared("sockets of leaks", 1);

@@ -40,8 +40,8 @@ pub(super) struct Socket {
 pub(super) struct Truth {
     pub(super) lingering: BTreeMap<Key, Socket>,
     pub(super) dead: BTreeMap<Key, Socket>,
-    /// Who listens at a port of a namespace.
-    pub(super) listeners: HashMap<(u64, u16), Holders>,
+    /// Who holds each listener at a port of a namespace.
+    pub(super) listeners: HashMap<(u64, u16), Vec<Holders>>,
     /// Closed sockets of which nobody knows whether they were ever connected.
     pub(super) unknown: HashSet<Key>,
 }
@@ -86,7 +86,7 @@ impl Truth {
             match name {
                 "LISTEN" => {
                     let key = (net.inode, socket.local.port);
-                    self.listeners.entry(key).or_default().extend(&socket.holders);
+                    self.listeners.entry(key).or_default().push(socket.holders);
                 }
                 "CLOSE-WAIT" => {
                     let of_inode = mptcp && socket.inode > 0;

@@ -78,7 +78,11 @@ pub(super) fn check(
             _ => {}
         }
     }
-    let mut judge = Judge { part, pid, since, until, report, shown };
+    let mut told: HashMap<Name, Vec<&Transition>> = HashMap::new();
+    for said in all.iter().filter_map(Line::transition) {
+        told.entry(name(said)).or_default().push(said);
+    }
+    let mut judge = Judge { part, pid, since, until, report, shown, told };
     for (name, life) in lives(all) {
         judge.life(name, &life);
     }
@@ -98,6 +102,8 @@ struct Judge<'a, 'b> {
     report: &'b mut Report,
     /// Lines of the process that have not been found among all.
     shown: HashMap<Name, Vec<&'a Line>>,
+    /// All lines.
+    told: HashMap<Name, Vec<&'a Transition>>,
 }
 
 impl Judge<'_, '_> {
@@ -131,10 +137,14 @@ impl Judge<'_, '_> {
         let (Some(said), Some(lines)) = (line.transition(), self.shown.get_mut(&name)) else {
             return false;
         };
-        let same = |one: &&Line| {
-            one.transition().is_some_and(|one| {
-                (one.old, one.new) == (said.old, said.new)
-                    && one.mono_ns.abs_diff(said.mono_ns) < SAME_NS
+        let like = |one: &Transition| (one.old, one.new) == (said.old, said.new);
+        let told = &self.told[&name];
+        // A socket may go the same way again at once.
+        let same = |line: &&Line| {
+            line.transition().is_some_and(|one| {
+                let distance = |other: &Transition| one.mono_ns.abs_diff(other.mono_ns);
+                let nearest = told.iter().filter(|other| like(other)).map(|other| distance(other));
+                like(one) && distance(said) < SAME_NS && nearest.min() == Some(distance(said))
             })
         };
         let at = lines.iter().position(same);

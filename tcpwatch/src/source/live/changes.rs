@@ -79,9 +79,10 @@ impl Changes {
     }
 
     /// A transition says what became of a socket, unless a scan has seen the socket since: what is at hand
-    /// of the time of a scan is applied after it.
+    /// of the time of a scan is applied after it. Of one that is closed already it says nothing: MPTCP has a
+    /// transition then, too.
     pub(super) fn apply(&mut self, transition: &Transition) {
-        let left = matches!(transition.old, State::CloseWait | State::Listen | State::Close);
+        let left = matches!(transition.old, State::CloseWait | State::Listen);
         let Some(id) = transition.socket.id.filter(|_| left) else { return };
         self.gone.remove(&id);
         if self.seen.get(&id).is_some_and(|seen| seen.at <= transition.at) {
@@ -277,5 +278,16 @@ mod tests {
         assert_eq!(changes.take_gone(), [SocketId(2)]);
         select(&mut changes, Vec::new());
         assert!(changes.take_gone().is_empty());
+    }
+
+    #[test]
+    fn what_closes_again_is_named_when_it_is_gone() {
+        let mut changes = Changes::default();
+        changes.replace(&[seen(1, 5, 4), seen(2, 5, 4)]);
+        let again = |id, at| Transition { old: State::Close, ..left(id, at) };
+        changes.apply(&again(1, 6));
+        select(&mut changes, Vec::new());
+        changes.apply(&again(2, 7));
+        assert_eq!(changes.take_gone(), [SocketId(1), SocketId(2)]);
     }
 }

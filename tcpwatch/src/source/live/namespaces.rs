@@ -20,6 +20,9 @@ use crate::{
 
 /// How often a namespace that a filter names is looked for.
 const CHECK_EVERY: Nanos = Nanos::SECOND;
+/// How long sockets that nobody has may take to close: by default a minute in `FIN_WAIT2`, and somewhat longer
+/// until the last retransmission (`net/ipv4/tcp_timer.c: tcp_orphan_retries`).
+const LAST_CLOSE: Nanos = Nanos(120_000_000_000);
 
 type Name = (u32, Arc<str>);
 
@@ -28,6 +31,8 @@ type Name = (u32, Arc<str>);
 pub(super) struct Namespaces {
     named: Vec<Name>,
     checked: Timestamp,
+    /// Those without a name and a process, and since when.
+    left: BTreeMap<u32, Timestamp>,
 }
 
 impl Namespaces {
@@ -60,10 +65,12 @@ impl Watcher<'_> {
 
     fn tell_names(&mut self, all: bool) -> Result<()> {
         let mut named = facts::namespaces();
-        // `ip netns del` takes the name; the namespace lives on with its processes.
-        let unnamed = lost(&self.namespaces.named, &named);
-        let chosen = unnamed.into_iter().filter(|(inode, _)| self.filter.netns.contains(inode));
-        named.extend(chosen.filter(|(inode, _)| residents::is_inhabited(*inode)));
+        for (inode, name) in lost(&self.namespaces.named, &named) {
+            let renamed = named.iter().any(|&(other, _)| other == inode);
+            if self.filter.netns.contains(&inode) && !renamed && self.lives_on(inode) {
+                named.push((inode, name));
+            }
+        }
         let before = std::mem::replace(&mut self.namespaces.named, named.clone());
         let at = self.pipeline.now();
         for (inode, name) in lost(&before, &named) {
@@ -84,6 +91,23 @@ impl Watcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// `ip netns del` takes the name of a namespace; it lives on with its processes, and then with its sockets. The
+    /// kernel gives its inode to no other as long as it does.
+    fn lives_on(&mut self, inode: u32) -> bool {
+        if residents::is_inhabited(inode) {
+            self.namespaces.left.remove(&inode);
+            return true;
+        }
+        let now = self.pipeline.now();
+        let left = *self.namespaces.left.entry(inode).or_insert(now);
+        let lives = self.pipeline.lingers_in(inode)
+            || now.since(left) < LAST_CLOSE && self.pipeline.may_be_open_in(inode);
+        if !lives {
+            self.namespaces.left.remove(&inode);
+        }
+        lives
     }
 }
 
