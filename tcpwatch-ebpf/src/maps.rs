@@ -88,15 +88,15 @@ pub struct Remembered {
     pub missed: u8,
     /// The last scan that found it with an fd.
     pub pass: u32,
-    /// Source port of an earlier connection of an MPTCP socket, until this one has another.
-    pub stale_port: u16,
+    /// Ports of an earlier connection of an MPTCP socket, until this one has others.
+    pub stale_ports: u32,
     /// 1 if its addresses are those of an earlier connection.
     pub stale: u8,
     /// Of the change at hand: 1 if the task that made it disconnected the socket.
     pub disconnects: u8,
     /// 1 if a watched process may have accepted it: its listener was such a process's once.
     pub in_reach: u8,
-    pub reserved: [u8; 3],
+    pub reserved: u8,
 }
 
 impl Remembered {
@@ -117,11 +117,11 @@ impl Remembered {
         state: 0,
         missed: 0,
         pass: 0,
-        stale_port: 0,
+        stale_ports: 0,
         stale: 0,
         disconnects: 0,
         in_reach: 0,
-        reserved: [0; 3],
+        reserved: 0,
     };
 
     /// Whether this is what was remembered of another socket: of its listener, as no program saw the birth.

@@ -36,9 +36,10 @@ pub fn mark<F: Fn(Ptr, &Remembered)>(listener: &Remembered, tcp: Ptr, most: u32,
     let port = load(tcp, Field::LocalPort);
     let request = load(tcp, Field::AcceptQueue);
     let mut walk = Walk { request, port, listener: listener.id, found };
-    if setting(Setting::EmitQueued) != 0 && setting(Setting::LookOnly) == 0 {
+    if setting(Setting::EmitQueued) != 0 {
         // Unrolled, the verifier would take a million instructions for it. This helper is younger (5.17) than
         // the oldest kernel, but older than those that need it.
+        let most = if setting(Setting::LookOnly) != 0 { most.min(MOST_QUEUED) } else { most };
         unsafe { bpf_loop(most, place::<F> as *mut c_void, (&raw mut walk).cast(), 0) };
         return;
     }

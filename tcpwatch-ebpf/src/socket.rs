@@ -72,6 +72,12 @@ pub fn source_port(sk: Ptr) -> u16 {
     u16::from_be(read(address(sk, Field::SourcePort) as u64))
 }
 
+/// Source and remote port of an MPTCP socket.
+#[inline(always)]
+fn ports(sk: Ptr) -> u32 {
+    u32::from(source_port(sk)) << 16 | u32::from(load::<u16>(sk, Field::RemotePort))
+}
+
 /// Notes the local port in the socket's storage, and whether an MPTCP socket still has the addresses of an
 /// earlier connection: it gets those of its first path, which connects after it (net/mptcp/protocol.c:
 /// mptcp_connect).
@@ -80,18 +86,18 @@ pub fn note_addresses(sk: Ptr, known: &mut Remembered, kind: u32, new: u32) {
     known.stale = 0;
     if load::<u16>(sk, Field::Protocol) == IPPROTO_MPTCP {
         let opens = kind & u32::from(OPENED) != 0;
-        // It was connected, or it has listened.
-        let used = known.flags & (flag::ACTIVE | flag::PASSIVE) != 0 || known.born_ns != 0;
-        let reopens = opens && used;
-        let port = if reopens || known.stale_port != 0 { source_port(sk) } else { 0 };
-        if reopens || port != 0 && port == known.stale_port {
+        let connected = known.flags & (flag::ACTIVE | flag::PASSIVE) != 0;
+        let listened = new == state::SYN_SENT && known.born_ns != 0;
+        let reopens = opens && (connected || listened);
+        let ports = if reopens || known.stale_ports != 0 { ports(sk) } else { 0 };
+        if reopens || ports != 0 && ports == known.stale_ports {
             known.stale = 1;
-            known.stale_port = port;
+            known.stale_ports = ports;
             known.local_port = 0;
             return;
         }
     }
-    known.stale_port = 0;
+    known.stale_ports = 0;
     let remembered = if kind & u32::from(BIRTH) != 0 { 0 } else { known.local_port };
     known.local_port = local_port(sk, remembered, new == state::CLOSE);
 }

@@ -223,9 +223,14 @@ fn total(counters: &PerCpuArray<MapData, u64>, counter: Counter) -> Result<u64> 
 
 /// Only what a look takes: no transition is traced.
 pub fn look(plan: &Plan) -> Result<Passes> {
+    look_as(plan, &AsIf::default())
+}
+
+/// The same, as if this kernel were another, for tests.
+pub fn look_as(plan: &Plan, as_if: &AsIf) -> Result<Passes> {
     // It takes as long as the loader, which reads them again for itself.
     let types = std::thread::spawn(aya::Btf::from_sys_fs);
-    let (mut ebpf, _, layout) = load(plan, &AsIf::default(), true)?;
+    let (mut ebpf, _, layout) = load(plan, as_if, true)?;
     let types = types.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     let types = types.context("read the kernel's BTF")?;
     let mut passes = only_holders(&mut ebpf, &types)?;

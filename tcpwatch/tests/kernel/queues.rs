@@ -11,9 +11,9 @@ use tcpwatch::{
         socket::SocketId,
         state::State,
     },
-    kernel::load::{AsIf, Kernel, Plan},
+    kernel::load::{AsIf, Kernel, Plan, look_as},
 };
-use tcpwatch_common::{MOST_DETAILED, MOST_EMITTED};
+use tcpwatch_common::{MOST_DETAILED, MOST_EMITTED, MOST_QUEUED};
 
 use crate::{
     Test,
@@ -30,13 +30,12 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("of_a_queue_that_is_too_long_the_first_are_seen", || {
             queue(MOST_EMITTED + 9, true);
         }),
+        Test::new("one_look_sees_the_first_of_a_queue", one_look),
     ]
 }
 
-/// Sees what waits at a listener that several hold, from another namespace, twice: nothing else than the
-/// listener leads to it.
-fn queue(length: u32, details: bool) {
-    let plan = Plan {
+fn plan(details: bool) -> Plan {
+    Plan {
         filter: Filter::default(),
         findings_only: true,
         ring_bytes: 4096,
@@ -44,7 +43,43 @@ fn queue(length: u32, details: bool) {
         details,
         follow_from: None,
         tally: false,
+    }
+}
+
+/// It takes a million instructions at most (`BPF_COMPLEXITY_LIMIT_INSNS`), and the next kernel's may count more.
+fn the_verifier_has_little_to_do(programs: usize) {
+    let verified = bpf_infos(std::process::id(), "verified_insns:");
+    assert!(verified.len() >= programs, "{verified:?}");
+    assert!(verified.iter().all(|count| count.parse::<u32>().unwrap() < 100_000), "{verified:?}");
+}
+
+fn one_look() {
+    let listener = listen(Kind::V4);
+    let at = listener.local_addr().unwrap().port();
+    for _ in 0..MOST_QUEUED + 1 {
+        drop(connect(Kind::V4, &listener));
+    }
+    let scan = move || {
+        enter_new_namespace();
+        let as_if = AsIf { storage_is_not_walkable: true, ..AsIf::default() };
+        let mut passes = look_as(&plan(true), &as_if).unwrap();
+        the_verifier_has_little_to_do(1);
+        passes.stay();
+        let mut queued = 0;
+        let taken = passes.run(Scope::Lingering, |look| {
+            let here = look.socket.local.port() == at && look.holder.is_none();
+            queued += u32::from(here && look.state == State::CloseWait);
+        });
+        taken.unwrap();
+        assert_eq!(queued, MOST_QUEUED);
     };
+    std::thread::spawn(scan).join().unwrap();
+}
+
+/// Sees what waits at a listener that several hold, from another namespace, twice: nothing else than the
+/// listener leads to it.
+fn queue(length: u32, details: bool) {
+    let plan = plan(details);
     let listener = listen(Kind::V4);
     SockRef::from(&listener).listen(1024).unwrap();
     let at = listener.local_addr().unwrap().port();
@@ -61,10 +96,7 @@ fn queue(length: u32, details: bool) {
         enter_new_namespace();
         let as_if = AsIf { storage_is_not_walkable: true, ..AsIf::default() };
         let (_kernel, _ring, mut passes) = Kernel::attach_as(&plan, &as_if).unwrap();
-        // It takes a million at most (`BPF_COMPLEXITY_LIMIT_INSNS`), and the next kernel's may count more.
-        let verified = bpf_infos(std::process::id(), "verified_insns:");
-        assert!(verified.len() >= 4, "{verified:?}");
-        assert!(verified.iter().all(|count| count.parse::<u32>().unwrap() < 100_000), "{verified:?}");
+        the_verifier_has_little_to_do(4);
         for scope in [Scope::Everything, Scope::Lingering] {
             let mut seen: BTreeMap<SocketId, Vec<Observation>> = BTreeMap::new();
             let mut listeners = 0;
