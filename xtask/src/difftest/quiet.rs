@@ -86,8 +86,10 @@ fn is_told(run: &mut Run<'_>) -> Result<bool> {
 
 /// The last finding of each socket.
 fn last(lines: &[Line]) -> HashMap<Key, (&Line, &Finding)> {
-    let findings = lines.iter().filter_map(|line| Some((line, line.finding()?)));
-    findings.map(|(line, finding)| (finding.key(), (line, finding))).collect()
+    let findings = lines.iter().filter_map(|line| Some((line, line.finding()?))).enumerate();
+    let latest: HashMap<_, _> = findings.map(|(at, said)| (said.1.id(), (at, said))).collect();
+    let latest: BTreeMap<_, _> = latest.into_values().collect();
+    latest.into_values().map(|said| (said.1.key(), said)).collect()
 }
 
 /// What is known of a moment.
@@ -183,7 +185,10 @@ impl<'a> Moment<'a> {
                 None if self.is_young(socket, self.begin) => {
                     run.report.leave_out(LeftOut::TooYoung);
                 }
-                None if second.get(key).is_some_and(|(_, f)| f.how() == "in-use") => {
+                None if [&first, &second]
+                    .iter()
+                    .any(|said| said.get(key).is_some_and(|(_, f)| f.how() == "in-use")) =>
+                {
                     run.report.leave_out(LeftOut::InUse);
                 }
                 None => {

@@ -16,7 +16,7 @@ use super::{
     quiet,
     random::Random,
     report::{LeftOut, Report},
-    said::{Binary, Key, Line, Live, What},
+    said::{Binary, Line, Live, What},
     subflows::Strangers,
     trace::{Event, Trace},
     transitions,
@@ -182,7 +182,7 @@ fn ours(lines: Vec<Line>, uid: u32) -> (Vec<Line>, Vec<Line>) {
 
 fn is_open(lines: &[Line]) -> bool {
     let findings = lines.iter().filter_map(Line::finding);
-    let last: HashMap<Key, bool> = findings.map(|f| (f.key(), f.is_open())).collect();
+    let last: HashMap<_, bool> = findings.map(|f| (f.id(), f.is_open())).collect();
     last.values().any(|open| *open)
 }
 

@@ -111,6 +111,11 @@ impl Finding {
         }
     }
 
+    /// What is the same in all that one run says of a socket: an MPTCP socket gets its inode late.
+    pub(super) fn id(&self) -> Result<u64, Key> {
+        self.socket.ok_or_else(|| self.key())
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.status != "ended"
     }

@@ -14,6 +14,9 @@ use super::{
 /// How far apart two programs are that run at the same transition.
 const SAME_NS: u64 = 3_000_000;
 
+/// Within this time the order tells which is which.
+const AT_ONCE_NS: u64 = 50_000;
+
 /// What a watched process is to its sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -144,7 +147,8 @@ impl Judge<'_, '_> {
             line.transition().is_some_and(|one| {
                 let distance = |other: &Transition| one.mono_ns.abs_diff(other.mono_ns);
                 let nearest = told.iter().filter(|other| like(other)).map(|other| distance(other));
-                like(one) && distance(said) < SAME_NS && nearest.min() == Some(distance(said))
+                let most = nearest.min().unwrap_or(0).saturating_add(AT_ONCE_NS).min(SAME_NS);
+                like(one) && distance(said) <= most
             })
         };
         let at = lines.iter().position(same);
