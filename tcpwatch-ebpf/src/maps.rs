@@ -94,7 +94,8 @@ pub struct Remembered {
     pub stale: u8,
     /// Of the change at hand: 1 if the task that made it disconnected the socket.
     pub disconnects: u8,
-    /// 1 if a watched process may have accepted it: its listener was such a process's once.
+    /// 1 if a watched process may have it: it was such a process's before it was opened again, or its listener
+    /// was.
     pub in_reach: u8,
     pub reserved: u8,
 }

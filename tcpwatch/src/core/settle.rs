@@ -85,7 +85,7 @@ impl Settler {
             if self.watched.contains(&id) { Claim::Watched } else { claim(filter, &transition) };
         match claim {
             Claim::Watched => {
-                let mut ready = self.release(id);
+                let mut ready = self.claim_waiting(id, transition.old);
                 ready.push(transition);
                 if over {
                     self.watched.remove(&id);
@@ -145,7 +145,7 @@ impl Settler {
         if observation.state != State::Close {
             self.watched.insert(id);
         }
-        self.release(id)
+        self.claim_waiting(id, observation.state)
     }
 
     /// A scan is complete. What it saw with others only is theirs. What it did not see waits on: in an
@@ -224,6 +224,17 @@ impl Settler {
             || socket.watched
             || socket.id.is_some_and(|id| self.watched.contains(&id))
             || socket.owner.is_some_and(|owner| filter.pids.contains(&owner.process.pid))
+    }
+
+    /// What has waited of a socket that is in this state now, and turns out to be a watched process's. The kernel
+    /// program does not emit what another process does with it in the meantime, and what is shown has no gap.
+    fn claim_waiting(&mut self, id: SocketId, state: State) -> Vec<Transition> {
+        let transitions = self.release(id);
+        if transitions.last().is_some_and(|last| last.new != state) {
+            self.count(transitions.len(), true);
+            return Vec::new();
+        }
+        transitions
     }
 
     fn release(&mut self, id: SocketId) -> Vec<Transition> {

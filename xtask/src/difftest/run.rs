@@ -146,10 +146,6 @@ impl Run<'_> {
         if dropped > 0 {
             report.deviation("kernel-trace-dropped", end, &format!("{dropped} events"));
         }
-        // That its namespaces have gone in the end is so.
-        for warning in said.lines().filter(|line| !line.contains("was deleted")) {
-            report.deviation("warning", end, warning);
-        }
         let mut again =
             vec!["replay".to_owned(), self.recording.display().to_string(), "-j".to_owned()];
         again.extend(self.world.filter("1s"));
@@ -161,6 +157,15 @@ impl Run<'_> {
         let strangers = Strangers::find(&events, &PORTS, &self.world.known);
         let span = self.begin..=end;
         let paths = transitions::compare(&events, &lines, span, &strangers, report);
+        let hidden = report.left_out.contains_key(&LeftOut::OnInit);
+        for warning in said.lines() {
+            // That its namespaces have gone in the end is so.
+            let known = warning.contains("was deleted")
+                || hidden && warning.contains("the kernel did not run the program for them");
+            if !known {
+                report.deviation("warning", end, warning);
+            }
+        }
         endings::check(&lines, &paths, &self.world, ended_at, report);
         summary(&lines, end, report);
         if let Some((part, pid, since, some)) = watched {

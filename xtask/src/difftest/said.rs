@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::state::State;
 use crate::tool::Tool;
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct End {
     pub(super) addr: IpAddr,
     pub(super) port: u16,
@@ -95,18 +95,20 @@ impl Transition {
     }
 }
 
-/// A socket's name that lasts: its cookie, or the inode of an MPTCP socket, as several of these have
-/// one cookie.
+/// A socket's name that lasts: its cookie. Several MPTCP sockets have one cookie, so of those it is the inode, or
+/// the ends of one that nobody has accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Key {
     Cookie(u64),
     Inode(u64),
+    Ends(End, End),
 }
 
 impl Finding {
     pub(super) fn key(&self) -> Key {
         match self.inode {
             Some(inode) if self.protocol == "mptcp" && inode > 0 => Key::Inode(inode),
+            _ if self.protocol == "mptcp" => Key::Ends(self.local, self.remote),
             _ => Key::Cookie(self.cookie.unwrap_or(0)),
         }
     }

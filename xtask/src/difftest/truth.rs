@@ -89,8 +89,11 @@ impl Truth {
                     self.listeners.entry(key).or_default().push(socket.holders);
                 }
                 "CLOSE-WAIT" => {
-                    let of_inode = mptcp && socket.inode > 0;
-                    let key = if of_inode { Key::Inode(socket.inode) } else { Key::Cookie(cookie) };
+                    let key = match socket.inode {
+                        0 if mptcp => Key::Ends(socket.local, socket.remote),
+                        inode if mptcp => Key::Inode(inode),
+                        _ => Key::Cookie(cookie),
+                    };
                     self.lingering.insert(key, socket);
                 }
                 _ => {}

@@ -1,7 +1,8 @@
 //! `--pid` of one process, beside the run that shows everybody.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
 };
 
@@ -13,9 +14,6 @@ use super::{
 
 /// How far apart two programs are that run at the same transition.
 const SAME_NS: u64 = 3_000_000;
-
-/// Within this time the order tells which is which.
-const AT_ONCE_NS: u64 = 50_000;
 
 /// What a watched process is to its sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,105 +69,123 @@ pub(super) fn check(
     (since, until): (u64, u64),
     report: &mut Report,
 ) {
-    let mut shown: HashMap<Name, Vec<&Line>> = HashMap::new();
     for line in some {
-        match &line.what {
-            What::Transition(said) => shown.entry(name(said)).or_default().push(line),
-            What::Lost(count) => {
-                report.deviation("pid-lost", since, &format!("{count} lost: {}", line.text));
-            }
-            _ => {}
+        if let What::Lost(count) = &line.what {
+            report.deviation("pid-lost", since, &format!("{count} lost: {}", line.text));
         }
     }
-    let mut told: HashMap<Name, Vec<&Transition>> = HashMap::new();
-    for said in all.iter().filter_map(Line::transition) {
-        told.entry(name(said)).or_default().push(said);
+    let (told, mut shown) = (changes(all), changes(some));
+    let mut found = HashSet::new();
+    for (change, told) in told {
+        if let Some(shown) = shown.get_mut(&change) {
+            found.extend(pair_up(&told, shown).into_iter().map(std::ptr::from_ref));
+        }
     }
-    let mut judge = Judge { part, pid, since, until, report, shown, told };
-    for (name, life) in lives(all) {
-        judge.life(name, &life);
+    let judge = Judge { part, pid, since, until, found };
+    for life in lives(all) {
+        judge.life(&life, report);
     }
-    for line in std::mem::take(&mut judge.shown).into_values().flatten() {
-        if let Some(said) = line.transition().filter(|said| said.mono_ns > since + SAME_NS) {
+    for (line, said) in shown.into_values().flatten() {
+        if said.mono_ns > since + SAME_NS {
             let detail = format!("--pid of the {part} {pid}: {}", line.text);
-            judge.report.deviation("pid-invented", said.mono_ns, &detail);
+            report.deviation("pid-invented", said.mono_ns, &detail);
         }
     }
 }
 
-struct Judge<'a, 'b> {
+type Said<'a> = (&'a Line, &'a Transition);
+
+/// What was said of each way that a socket went, in order of time.
+fn changes(lines: &[Line]) -> HashMap<(Name, State, State), Vec<Said<'_>>> {
+    let mut changes: HashMap<_, Vec<Said<'_>>> = HashMap::new();
+    for line in lines {
+        let Some(said) = line.transition() else { continue };
+        changes.entry((name(said), said.old, said.new)).or_default().push((line, said));
+    }
+    changes.values_mut().for_each(|said| said.sort_by_key(|(_, said)| said.mono_ns));
+    changes
+}
+
+/// Returns those that both said, and leaves those of `shown` that only it did. In order, as many as
+/// possible, and then the nearest: a socket may go the same way again at once.
+fn pair_up<'a>(told: &[Said<'a>], shown: &mut Vec<Said<'_>>) -> Vec<&'a Line> {
+    let distance = |i: usize, j: usize| told[i].1.mono_ns.abs_diff(shown[j].1.mono_ns);
+    let (rows, columns) = (told.len(), shown.len());
+    // The best of what comes first: pairs, and how near they are.
+    let mut best = vec![vec![(0, Reverse(0)); columns + 1]; rows + 1];
+    for i in 0..rows {
+        for j in 0..columns {
+            let (pairs, Reverse(apart)) = best[i][j];
+            let here = (pairs + 1, Reverse(apart + distance(i, j)));
+            let without = best[i][j + 1].max(best[i + 1][j]);
+            best[i + 1][j + 1] = if distance(i, j) < SAME_NS { without.max(here) } else { without };
+        }
+    }
+    let (mut i, mut j, mut both) = (rows, columns, Vec::new());
+    while i > 0 && j > 0 {
+        if best[i][j] == best[i - 1][j] {
+            i -= 1;
+        } else if best[i][j] == best[i][j - 1] {
+            j -= 1;
+        } else {
+            (i, j) = (i - 1, j - 1);
+            both.push(told[i].0);
+            shown.remove(j);
+        }
+    }
+    both
+}
+
+struct Judge {
     part: Part,
     pid: i32,
     since: u64,
     until: u64,
-    report: &'b mut Report,
-    /// Lines of the process that have not been found among all.
-    shown: HashMap<Name, Vec<&'a Line>>,
-    /// All lines.
-    told: HashMap<Name, Vec<&'a Transition>>,
+    /// Lines that the process's run has, too.
+    found: HashSet<*const Line>,
 }
 
-impl Judge<'_, '_> {
+impl Judge {
     /// What is shown of it has no gap and goes on to its end; what the process opened is shown from its
     /// beginning.
-    fn life(&mut self, name: Name, life: &Life<'_>) {
-        let found: Vec<bool> = life.0.iter().map(|line| self.take(name, line)).collect();
+    fn life(&self, life: &Life<'_>, report: &mut Report) {
+        let found = |line: &Line| self.found.contains(&std::ptr::from_ref(line));
         let Some(first) = life.0.first().and_then(|line| line.transition()) else { return };
         if first.mono_ns < self.since + SAME_NS {
             return;
         }
         let opens = [State::SYN_SENT, State::LISTEN].contains(&first.new);
         let own = opens && first.owner.as_ref().is_some_and(|owner| owner.pid == self.pid);
-        let from =
-            if own { 0 } else { found.iter().position(|found| *found).unwrap_or(found.len()) };
-        if from < found.len() {
-            self.report.compared("lives with --pid", 1);
+        let begins = life.0.iter().position(|line| found(line)).unwrap_or(life.0.len());
+        let from = if own { 0 } else { begins };
+        if from < life.0.len() {
+            report.compared("lives with --pid", 1);
         }
-        for (line, found) in life.0.iter().zip(found).skip(from) {
+        for line in &life.0[from..] {
             let at = line.transition().map_or(0, |said| said.mono_ns);
-            if !found && at < self.until {
+            if !found(line) && at < self.until {
                 let (part, pid) = (self.part, self.pid);
                 let detail = format!("--pid of the {part} {pid} does not show {}", line.text);
-                return self.report.deviation("pid-breaks-off", at, &detail);
+                return report.deviation("pid-breaks-off", at, &detail);
             }
         }
-    }
-
-    /// Whether the process's run has this line, too; each is found once.
-    fn take(&mut self, name: Name, line: &Line) -> bool {
-        let (Some(said), Some(lines)) = (line.transition(), self.shown.get_mut(&name)) else {
-            return false;
-        };
-        let like = |one: &Transition| (one.old, one.new) == (said.old, said.new);
-        let told = &self.told[&name];
-        // A socket may go the same way again at once.
-        let same = |line: &&Line| {
-            line.transition().is_some_and(|one| {
-                let distance = |other: &Transition| one.mono_ns.abs_diff(other.mono_ns);
-                let nearest = told.iter().filter(|other| like(other)).map(|other| distance(other));
-                let most = nearest.min().unwrap_or(0).saturating_add(AT_ONCE_NS).min(SAME_NS);
-                like(one) && distance(said) <= most
-            })
-        };
-        let at = lines.iter().position(same);
-        at.map(|at| lines.remove(at)).is_some()
     }
 }
 
 /// All lives, in the order in which they began. MPTCP connections have the cookie of their listener.
-fn lives(all: &[Line]) -> Vec<(Name, Life<'_>)> {
-    let mut begun: BTreeMap<usize, (Name, Life<'_>)> = BTreeMap::new();
+fn lives(all: &[Line]) -> Vec<Life<'_>> {
+    let mut begun: BTreeMap<usize, Life<'_>> = BTreeMap::new();
     let mut current: HashMap<(Name, Option<u64>), usize> = HashMap::new();
     for (at, line) in all.iter().enumerate() {
         let Some(said) = line.transition() else { continue };
-        let name = name(said);
+        let name = (name(said), said.socket);
         let begins =
             said.old == State::CLOSE || said.old == State::LISTEN && said.new != State::CLOSE;
         if begins {
-            current.insert((name, said.socket), at);
+            current.insert(name, at);
         }
-        let life = *current.entry((name, said.socket)).or_insert(at);
-        begun.entry(life).or_insert_with(|| (name, Life::default())).1.0.push(line);
+        let life = *current.entry(name).or_insert(at);
+        begun.entry(life).or_default().0.push(line);
     }
     begun.into_values().collect()
 }
