@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 use tcpwatch::{
     core::{
-        record::{Record, Sink},
+        record::Record,
         time::{ClockMark, Nanos},
     },
     report::{
@@ -13,6 +13,7 @@ use tcpwatch::{
         html::{self, Source},
         json, text,
     },
+    sink::Sink,
     sink::{
         csv::CsvSink,
         json::JsonSink,

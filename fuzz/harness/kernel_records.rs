@@ -4,10 +4,11 @@ use tcpwatch::{
     core::{
         filter::Filter,
         input::{Input, Scope},
-        pipeline::{Pipeline, Rules},
         time::{ClockMark, Nanos, Timestamp},
+        tracker::Rules,
     },
     decode,
+    driver::Driver,
     trace::{decode::Decoder, encode::Encoder},
 };
 use tcpwatch_common::{RawObserved, RawTransition};
@@ -61,11 +62,11 @@ fn conclude(inputs: &[Input]) {
             tell_culprits: true,
         };
         let mut sink = Everything::new(rules.linger);
-        let mut pipeline = Pipeline::new(rules, &mut sink);
+        let mut pipeline = Driver::new(rules, &mut sink);
         for input in inputs {
             pipeline.push(input.clone()).expect("nothing is written anywhere");
         }
-        let _ = pipeline.wants_processes();
+        let _ = pipeline.tracker.wants_processes();
         pipeline.finish().expect("nothing is written anywhere");
         sink.report().expect("nothing is written anywhere");
     }

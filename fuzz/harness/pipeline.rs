@@ -7,11 +7,13 @@ use tcpwatch::{
         filter::Filter,
         finding::Status,
         input::Input,
-        pipeline::{Pipeline, Rules},
-        record::{Record, Sink, Summary},
+        record::{Record, Summary},
         socket::SocketId,
         time::{ClockMark, Nanos, Timestamp},
+        tracker::Rules,
     },
+    driver::Driver,
+    sink::Sink,
     sink::json::JsonSink,
 };
 
@@ -58,7 +60,7 @@ fn rules(choices: &mut Choices<'_>) -> Rules {
 }
 
 fn push(rules: Rules, inputs: &[Input], ticks: bool, sink: &mut dyn Sink) -> Summary {
-    let mut pipeline = Pipeline::new(rules, sink);
+    let mut pipeline = Driver::new(rules, sink);
     let nobody_writes = "nothing is written anywhere";
     pipeline.push(clock(Timestamp::default())).expect(nobody_writes);
     let mut before = Timestamp::default();
@@ -71,7 +73,7 @@ fn push(rules: Rules, inputs: &[Input], ticks: bool, sink: &mut dyn Sink) -> Sum
         pipeline.push(input.clone()).expect(nobody_writes);
         // A live source asks after every input; asking changes nothing.
         if ticks {
-            let _ = (pipeline.wants_pass(), pipeline.next_deadline());
+            let _ = (pipeline.tracker.wants_pass(), pipeline.tracker.next_deadline());
         }
     }
     pipeline.finish().expect(nobody_writes)

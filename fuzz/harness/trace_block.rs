@@ -1,11 +1,8 @@
 //! Any bytes as the payload of a block.
 
 use tcpwatch::{
-    core::{
-        filter::Filter,
-        pipeline::{Pipeline, Rules},
-        time::Nanos,
-    },
+    core::{filter::Filter, time::Nanos, tracker::Rules},
+    driver::Driver,
     trace::{decode::Decoder, encode::Encoder},
 };
 
@@ -33,7 +30,7 @@ fn rules(filter: Filter) -> Rules {
 fn conclude(payload: &[u8], rules: Rules) {
     let Ok(mut decoder) = Decoder::new(payload) else { return };
     let mut sink = Everything::new(rules.linger);
-    let mut pipeline = Pipeline::new(rules, &mut sink);
+    let mut pipeline = Driver::new(rules, &mut sink);
     while let Ok(Some(input)) = decoder.next_input() {
         pipeline.push(input).expect("nothing is written anywhere");
     }

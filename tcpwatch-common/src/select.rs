@@ -43,8 +43,8 @@ pub struct Ownership {
     pub how: u8,
     /// Bits of [`flag`].
     pub flags: u8,
-    /// A watched process may have accepted it: the agent says whose it is, whatever happens to it.
-    pub in_reach: bool,
+    /// A transition of this socket has passed before. The agent says whose it is, whoever has it by then.
+    pub passed: bool,
     /// Process that made this change, 0 if unknown.
     pub actor: u32,
 }
@@ -136,7 +136,7 @@ fn owner_passes(socket: &impl Subject, owner: &Ownership) -> bool {
     owner.how == how::UNKNOWN
         || owner.how == how::LISTENER
         || owner.flags & flag::WATCHED != 0
-        || owner.in_reach
+        || owner.passed
         || socket.is_watched(owner.pid)
         || socket.is_watched(owner.actor)
 }
@@ -234,9 +234,8 @@ mod tests {
         let owners = (how::UNKNOWN..=how::LISTENER).flat_map(|how| {
             [0, WATCHED, STRANGER].into_iter().flat_map(move |pid| {
                 [0, WATCHED, STRANGER].into_iter().flat_map(move |actor| {
-                    [(0, false), (flag::WATCHED, false), (0, true)].map(|(flags, in_reach)| {
-                        Ownership { pid, how, flags, in_reach, actor }
-                    })
+                    [(0, false), (flag::WATCHED, false), (0, true)]
+                        .map(|(flags, passed)| Ownership { pid, how, flags, passed, actor })
                 })
             })
         });
@@ -312,8 +311,8 @@ mod tests {
             let certain = ![how::UNKNOWN, how::LISTENER].contains(&owner.how);
             let watched = owner.pid == WATCHED || owner.actor == WATCHED || owner.flags != 0;
             let lingers = change.0 == CLOSE_WAIT || change.1 == CLOSE_WAIT;
-            let passed = lingers || !certain || watched || owner.in_reach;
-            assert_eq!(passes(PID), passed, "{owner:?}");
+            let expected = lingers || !certain || watched || owner.passed;
+            assert_eq!(passes(PID), expected, "{owner:?}");
         });
     }
 

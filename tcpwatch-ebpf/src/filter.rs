@@ -42,11 +42,15 @@ pub fn concerns(sk: Ptr, change: &Change, known: &mut Remembered, actor: u32) ->
         pid: known.owner_pid,
         how: known.owner_how,
         flags: known.flags,
-        in_reach: known.in_reach != 0,
+        passed: known.passed != 0,
         actor,
     };
     let socket = Live { sk, stale: known.stale != 0 };
-    select::concerns(filters, &socket, change.kind, change.local_port, &owner)
+    let passes = select::concerns(filters, &socket, change.kind, change.local_port, &owner);
+    if filters & filter::PID != 0 && passes {
+        known.passed = 1;
+    }
+    passes
 }
 
 /// A socket of the kernel.

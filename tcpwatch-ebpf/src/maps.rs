@@ -94,9 +94,9 @@ pub struct Remembered {
     pub stale: u8,
     /// Of the change at hand: 1 if the task that made it disconnected the socket.
     pub disconnects: u8,
-    /// 1 if a watched process may have it: it was such a process's before it was opened again, or its listener
-    /// was.
-    pub in_reach: u8,
+    /// 1 if some processes are watched and a transition of it has passed: then all that follow pass, until it is
+    /// opened anew.
+    pub passed: u8,
     pub reserved: u8,
 }
 
@@ -121,7 +121,7 @@ impl Remembered {
         stale_ports: 0,
         stale: 0,
         disconnects: 0,
-        in_reach: 0,
+        passed: 0,
         reserved: 0,
     };
 
@@ -138,7 +138,7 @@ impl Remembered {
         self.id = 0;
         self.born_ns = 0;
         self.entered_ns = 0;
-        self.in_reach |= u8::from(self.flags & flag::WATCHED != 0);
+        self.passed = 0;
         self.flags = flag::PASSIVE;
         if self.owner_how != how::UNKNOWN {
             self.owner_how = how::LISTENER;

@@ -17,8 +17,6 @@ struct Walk<F> {
     request: Ptr,
     port: u16,
     listener: u64,
-    /// The listener is, or was, a watched process's.
-    in_reach: u8,
     found: F,
 }
 
@@ -37,8 +35,7 @@ pub fn mark<F: Fn(Ptr, &Remembered)>(listener: &Remembered, tcp: Ptr, most: u32,
     }
     let port = load(tcp, Field::LocalPort);
     let request = load(tcp, Field::AcceptQueue);
-    let in_reach = u8::from(listener.flags & flag::WATCHED != 0);
-    let mut walk = Walk { request, port, listener: listener.id, in_reach, found };
+    let mut walk = Walk { request, port, listener: listener.id, found };
     if setting(Setting::EmitQueued) != 0 {
         // Unrolled, the verifier would take a million instructions for it. This helper is younger (5.17) than
         // the oldest kernel, but older than those that need it.
@@ -78,7 +75,6 @@ fn step<F: Fn(Ptr, &Remembered)>(walk: &mut Walk<F>) -> bool {
             known.identify(child);
         }
         known.listener = walk.listener;
-        known.in_reach |= walk.in_reach;
         known.flags |= flag::PASSIVE;
         (walk.found)(child, known);
     }

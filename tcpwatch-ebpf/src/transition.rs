@@ -226,7 +226,7 @@ fn recognise(known: &mut Remembered, kind: u8, new: u32, actor: Option<&Process>
         known.born_ns = 0;
         known.entered_ns = 0;
         known.pass = 0;
-        known.in_reach |= u8::from(known.flags & flag::WATCHED != 0);
+        known.passed = 0;
         known.flags = if new == state::SYN_SENT { flag::ACTIVE } else { 0 };
         known.owner_how = how::UNKNOWN;
         known.owner_pid = 0;

@@ -18,12 +18,13 @@ use tcpwatch::{
     core::{
         comm::Comm,
         input::Transition,
-        record::{Record, Sink as _},
+        record::Record,
         socket::{How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
         state::State,
         time::{ClockMark, Nanos, Timestamp},
     },
     report::Collector,
+    sink::Sink as _,
 };
 
 const CONNECTIONS: u64 = 2_000_000;

@@ -22,11 +22,12 @@ use tcpwatch::{
         finding::{Evidence, Finding, Status, Verdict},
         input::Transition,
         process::ProcessFacts,
-        record::{Census, Record, Sink as _},
+        record::{Census, Record},
         socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
         state::State,
         time::{ClockMark, Nanos, Timestamp},
     },
+    sink::Sink as _,
     top::{
         app::{App, Subject},
         around::{Around, Costs},

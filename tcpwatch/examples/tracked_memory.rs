@@ -13,15 +13,19 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use tcpwatch::core::{
-    comm::Comm,
-    filter::Filter,
-    input::{Input, Transition},
-    pipeline::{Pipeline, Rules},
-    record::{Record, Sink},
-    socket::{How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
-    state::State,
-    time::{ClockMark, Nanos, Timestamp},
+use tcpwatch::{
+    core::{
+        comm::Comm,
+        filter::Filter,
+        input::{Input, Transition},
+        record::Record,
+        socket::{How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
+        state::State,
+        time::{ClockMark, Nanos, Timestamp},
+        tracker::Rules,
+    },
+    driver::Driver,
+    sink::Sink,
 };
 
 struct Nothing;
@@ -86,7 +90,7 @@ fn main() -> io::Result<()> {
         tell_culprits: false,
     };
     let mut sink = Nothing;
-    let mut pipeline = Pipeline::new(rules, &mut sink);
+    let mut pipeline = Driver::new(rules, &mut sink);
     pipeline.push(Input::Clock(ClockMark::default()))?;
     let mut path = vec![State::Listen, State::SynRecv, State::Established];
     if lingering {

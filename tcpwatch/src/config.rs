@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 pub use self::typed::*;
 use crate::{
     cli::{FilterArgs, LiveArgs, SocketArgs},
-    core::{comm::shown, filter::Filter, pipeline::Rules},
+    core::{comm::shown, filter::Filter, tracker::Rules},
     kernel::{load::Plan, processes},
 };
 

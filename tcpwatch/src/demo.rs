@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     Outcome,
     cli::{DemoArgs, OutputArgs},
-    core::{filter::Filter, pipeline::Rules},
+    core::{filter::Filter, tracker::Rules},
     exit::{Exit, say},
     kernel::{load::Plan, shed},
     output::{self, Destination},

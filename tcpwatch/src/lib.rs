@@ -3,17 +3,17 @@
 //! ```text
 //!  kernel   sock:inet_sock_set_state ─▶ ring buffer ─┐   iterators ─┐   drop counters ─┐
 //!  source   source::live ────────────────────────────┴──────────────┴── core::input::Input
-//!  core     core::pipeline ─▶ table, listeners, linger table ─▶ core::record::Record
+//!  core     core::tracker ─▶ table, listeners, linger table ─▶ core::record::Record
 //!  sinks    sink::{text, json, csv}
 //! ```
 
 pub mod cli;
 pub mod config;
-pub mod core;
 pub mod decode;
 pub mod demo;
 pub mod denied;
 pub mod doctor;
+pub mod driver;
 pub mod exit;
 pub mod explain;
 pub mod export;
@@ -29,6 +29,8 @@ pub mod source;
 pub mod stop;
 pub mod top;
 pub mod trace;
+
+pub use tcpwatch_core as core;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -33,12 +33,10 @@ pub(crate) use self::notice::tests::finding;
 use self::{notice::Notice, queue::Outbox};
 use crate::{
     cli::NotifyArgs,
-    core::{
-        record::{Record, Sink},
-        time::ClockMark,
-    },
+    core::{record::Record, time::ClockMark},
     exit::say,
     kernel::shed,
+    sink::Sink,
 };
 
 /// How long what waits may take at the end.

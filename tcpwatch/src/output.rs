@@ -20,8 +20,9 @@ use rustix::{
 pub use self::outlet::{Inlet, Outlet};
 use crate::{
     cli::OutputArgs,
-    core::{comm::shown, record::Sink},
+    core::comm::shown,
     denied,
+    sink::Sink,
     sink::{
         csv::CsvSink,
         json::JsonSink,

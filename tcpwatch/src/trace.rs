@@ -61,6 +61,7 @@ pub mod recording;
 mod row;
 pub mod series;
 mod syncer;
+pub mod tape;
 mod wire;
 pub mod writer;
 

@@ -12,6 +12,8 @@ mod ignored;
 mod load;
 mod manifests;
 mod page;
+#[cfg(test)]
+mod purity;
 mod screenshots;
 mod service;
 mod tool;

@@ -20,10 +20,11 @@ use crate::{
     core::{
         comm::shown,
         finding::{Finding, Status},
-        record::{Record, Sink},
+        record::Record,
         time::ClockMark,
     },
     exit::Exit,
+    sink::Sink,
     sink::{csv::CsvSink, json::JsonSink},
     source::replay::{self, Bar, Play},
     stop::Stop,

@@ -47,10 +47,8 @@ use std::{
 pub use self::partitioned::PartitionedSink;
 use self::{columns::Origin, file::ParquetFile, row::Row};
 use crate::{
-    core::{
-        record::{Record, Sink},
-        time::ClockMark,
-    },
+    core::{record::Record, time::ClockMark},
+    sink::Sink,
     trace::meta::Meta,
 };
 

@@ -47,9 +47,10 @@ use crate::{
     core::{
         finding::Finding,
         input::Transition,
-        record::{Lost, Record, Sink, Summary},
+        record::{Lost, Record, Summary},
         time::{ClockMark, Timestamp},
     },
+    sink::Sink,
     trace::meta::Meta,
 };
 

@@ -20,9 +20,9 @@ use super::{clock, load::Later, processes::sees_all_pids, residents::Residents, 
 use crate::{
     core::{
         input::{Observation, Scope},
-        pipeline::scope_states,
         socket::{Protocol, SocketId},
         state::State,
+        tracker::scope_states,
     },
     decode,
 };
@@ -127,6 +127,10 @@ impl Passes {
         }
         if look_only && !all {
             self.find_unheld(own, &mut sight)?;
+        }
+        // Without the storage only this leads to what is not in a queue either. Other namespaces are not entered.
+        if self.storage.is_none() && !look_only {
+            sight.inhabitants.insert(own, std::process::id());
         }
         // Where processes are hidden, so are those who hold most sockets.
         let blind = !sees_all_pids();

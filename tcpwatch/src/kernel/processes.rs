@@ -244,7 +244,7 @@ mod tests {
         let forked = started(child.id()).unwrap();
         assert!(forked <= clock::now());
         if sees_all_pids() {
-            assert!(!watch.add(child.id(), Timestamp(forked.0 - 1)));
+            assert!(!watch.add(child.id(), Timestamp(forked.0 - 1_000_000)));
             assert!(watch.is_empty());
         }
         assert!(watch.add(child.id(), clock::now()));

@@ -7,10 +7,11 @@ use crate::{
         advice,
         culprits::Key,
         finding::{Finding, Status, Verdict},
-        record::{Record, Sink as _},
+        record::Record,
         socket::{Process, Role},
         time::{ClockMark, Nanos},
     },
+    sink::Sink as _,
     sink::{json::JsonSink, utc},
 };
 

@@ -17,9 +17,10 @@ use std::{
 use crate::{
     core::{
         advice::count,
-        record::{Lost, Place, Record, Sink, Summary},
+        record::{Lost, Place, Record, Summary},
         time::{ClockMark, Timestamp},
     },
+    sink::Sink,
     stop,
 };
 

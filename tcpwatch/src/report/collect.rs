@@ -33,12 +33,15 @@ use std::io;
 
 use self::{culprits::Culprits, groups::Groups, listing::Listing, timeline::Timeline};
 use super::model::{CountsByWord, Gap, Gaps, Incomplete, Listed, Rates, Report, Totals, Wall};
-use crate::core::{
-    finding::Verdict,
-    input::Transition,
-    record::{Lost, Record, Sink, Summary},
-    state::State,
-    time::{ClockMark, Nanos, Timestamp},
+use crate::{
+    core::{
+        finding::Verdict,
+        input::Transition,
+        record::{Lost, Record, Summary},
+        state::State,
+        time::{ClockMark, Nanos, Timestamp},
+    },
+    sink::Sink,
 };
 
 const MOST_GAPS: usize = 100;

@@ -10,7 +10,7 @@ use super::{Collector, Report, diff, html, json, text};
 use crate::{
     Outcome,
     cli::{DiffArgs, ReportArgs},
-    core::{comm::shown, pipeline::Rules},
+    core::{comm::shown, tracker::Rules},
     exit::Exit,
     kernel::{processes, shed},
     output,

@@ -16,7 +16,7 @@ use crate::{
     Outcome,
     cli::ServeArgs,
     config,
-    core::{comm::shown, filter::Filter, pipeline::Rules, tape::Tape},
+    core::{comm::shown, filter::Filter, tracker::Rules},
     exit::{Exit, say},
     kernel::{clock, load::Plan},
     notify::{Notifiers, otlp},
@@ -27,6 +27,7 @@ use crate::{
         record, watch,
     },
     stop::Held,
+    trace::tape::Tape,
     trace::{pack, recorder, recorder::Recorder},
 };
 

@@ -12,10 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 
 use super::{model::OpenFindings, negotiate::Findings as Format};
-use crate::{
-    core::record::{Record, Sink as _},
-    sink::json::JsonSink,
-};
+use crate::{core::record::Record, sink::Sink as _, sink::json::JsonSink};
 
 /// Bytes of a piece, about.
 const PIECE: usize = 16 << 10;

@@ -11,13 +11,16 @@
 use std::io::{self, Write};
 
 use super::rfc3339;
-use crate::core::{
-    advice,
-    finding::{Finding, Verdict},
-    input::Transition,
-    record::{Record, Sink},
-    socket::{Process, Role, Socket},
-    time::{ClockMark, Timestamp},
+use crate::{
+    core::{
+        advice,
+        finding::{Finding, Verdict},
+        input::Transition,
+        record::Record,
+        socket::{Process, Role, Socket},
+        time::{ClockMark, Timestamp},
+    },
+    sink::Sink,
 };
 
 const HEADER: [&str; 33] = [

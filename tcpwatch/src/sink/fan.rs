@@ -2,9 +2,12 @@
 
 use std::io;
 
-use crate::core::{
-    record::{Census, Record, Sink},
-    time::ClockMark,
+use crate::{
+    core::{
+        record::{Census, Record},
+        time::ClockMark,
+    },
+    sink::Sink,
 };
 
 /// Hands everything to the user's output first and then to others. An error of the output ends the

@@ -76,12 +76,15 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use self::finding::FindingLine;
 use super::{culprit::CulpritLine, rfc3339};
-use crate::core::{
-    input::Transition,
-    record::{Lost, Record, Sink, Summary},
-    socket::{Owner, Process, Socket},
-    state::State,
-    time::{ClockMark, Timestamp},
+use crate::{
+    core::{
+        input::Transition,
+        record::{Lost, Record, Summary},
+        socket::{Owner, Process, Socket},
+        state::State,
+        time::{ClockMark, Timestamp},
+    },
+    sink::Sink,
 };
 
 /// Writes JSON lines.

@@ -12,16 +12,19 @@ use std::{
 
 pub use self::summary::write_summary;
 use super::{culprit, wall};
-use crate::core::{
-    advice,
-    culprits::{Culprit, WORTH_TELLING},
-    evidence,
-    finding::{Finding, Status},
-    input::Transition,
-    record::{Lost, Place, Record, Sink},
-    socket::{Protocol, Socket},
-    state::State,
-    time::{ClockMark, Nanos, Timestamp},
+use crate::{
+    core::{
+        advice,
+        culprits::{Culprit, WORTH_TELLING},
+        evidence,
+        finding::{Finding, Status},
+        input::Transition,
+        record::{Lost, Place, Record},
+        socket::{Protocol, Socket},
+        state::State,
+        time::{ClockMark, Nanos, Timestamp},
+    },
+    sink::Sink,
 };
 
 /// How to show text.

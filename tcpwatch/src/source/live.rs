@@ -26,13 +26,13 @@ use crate::{
     core::{
         filter::Filter,
         input::{Input, Scope, Transition},
-        pipeline::{Pipeline, Rules},
-        record::{Sink, Summary},
+        record::Summary,
         state::State,
-        tape::{Due, Tape},
         time::{ClockMark, Nanos, Timestamp},
+        tracker::Rules,
         unseen::Unseen,
     },
+    driver::Driver,
     kernel::{
         clock,
         load::{Kernel, Plan},
@@ -40,7 +40,9 @@ use crate::{
         memory, processes,
     },
     output,
+    sink::Sink,
     stop::{self, Stop},
+    trace::tape::{Due, Tape},
 };
 
 /// How often the ring is drained.
@@ -110,7 +112,7 @@ pub fn run_beside<'a>(
 
 /// Everything a live run has in hand.
 struct Watcher<'a> {
-    pipeline: Pipeline<'a>,
+    pipeline: Driver<'a>,
     filter: Filter,
     kernel: Kernel,
     intake: Intake,
@@ -144,7 +146,7 @@ impl<'a> Watcher<'a> {
         let Beside { meter, monitor } = beside;
         let meters = monitor.is_some().then(|| kernel.meters()).transpose()?;
         let mut watcher = Self {
-            pipeline: Pipeline::new(live.rules.clone(), sink),
+            pipeline: Driver::new(live.rules.clone(), sink),
             filter: live.rules.filter.clone(),
             kernel,
             intake,
@@ -170,7 +172,7 @@ impl<'a> Watcher<'a> {
         }
         watcher.mark_clock(began)?;
         if !processes::sees_all_pids() {
-            watcher.pipeline.cannot_see(Unseen::Processes);
+            watcher.pipeline.tracker.cannot_see(Unseen::Processes);
         }
         watcher.watched.begin();
         watcher.take_in(Scope::Everything, began.mono, clock::used(), first)?;
@@ -205,7 +207,8 @@ impl<'a> Watcher<'a> {
             self.has_ended(pid)?;
         }
         self.drain()?;
-        let due = self.pipeline.next_deadline().is_some_and(|deadline| deadline <= mark.mono);
+        let due =
+            self.pipeline.tracker.next_deadline().is_some_and(|deadline| deadline <= mark.mono);
         if due || mark.mono.since(self.marked) >= CLOCK_EVERY {
             self.marked = mark.mono;
             self.pipeline.push(Input::Clock(mark))?;
@@ -235,15 +238,15 @@ impl<'a> Watcher<'a> {
         if self.pace.rests(now) {
             return None;
         }
-        let lingers = || self.pipeline.lingering().next().is_some();
+        let lingers = || self.pipeline.tracker.lingering().next().is_some();
         let again = || self.pace.is_due(now) && lingers();
-        self.pipeline.wants_pass().or_else(|| again().then_some(Scope::Lingering))
+        self.pipeline.tracker.wants_pass().or_else(|| again().then_some(Scope::Lingering))
     }
 
     /// Gives the tape what it needs: a place where one can begin to read, in this file or in another.
     /// Either begins with all that is known. Its passes are rationed as all others are.
     fn serve_tape(&mut self) -> Result<()> {
-        let now = self.pipeline.now();
+        let now = self.pipeline.tracker.now();
         if self.pace.rests(now) {
             return Ok(());
         }
@@ -255,7 +258,7 @@ impl<'a> Watcher<'a> {
             Due::File => tape.begin_file(&mark),
         }
         self.pipeline.push(Input::Clock(mark))?;
-        let at = self.pipeline.now();
+        let at = self.pipeline.tracker.now();
         for pid in self.watched.followed() {
             self.pipeline.push(Input::Followed { at, pid })?;
         }
@@ -283,9 +286,9 @@ impl<'a> Watcher<'a> {
     /// Before the transitions at hand: a process that is gone owns none of them any more. But what watched
     /// processes did is told, however long it has waited in the ring.
     fn has_ended(&mut self, pid: u32) -> Result<()> {
-        if !self.pipeline.is_watched(pid) {
+        if !self.pipeline.tracker.is_watched(pid) {
             // Without moving time on: what is still in the ring happened before.
-            self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
+            self.pipeline.push(Input::Exited { at: self.pipeline.tracker.now(), pid })?;
         } else if !self.ended.contains(&pid) {
             self.ended.push(pid);
         }
@@ -295,7 +298,7 @@ impl<'a> Watcher<'a> {
     /// Tells of watched processes that have ended, behind what they did.
     fn tell_ended(&mut self) -> Result<()> {
         for pid in std::mem::take(&mut self.ended) {
-            self.pipeline.push(Input::Exited { at: self.pipeline.now(), pid })?;
+            self.pipeline.push(Input::Exited { at: self.pipeline.tracker.now(), pid })?;
         }
         Ok(())
     }
@@ -303,7 +306,7 @@ impl<'a> Watcher<'a> {
     /// Learns of new descendants. After a batch was taken and before it is pushed: whoever made
     /// what is in it was forked before.
     fn follow(&mut self) -> Result<()> {
-        let at = self.pipeline.now();
+        let at = self.pipeline.tracker.now();
         for (pid, lives) in self.watched.follow(&mut self.kernel)? {
             self.pipeline.push(Input::Followed { at, pid })?;
             if !lives {
@@ -316,13 +319,13 @@ impl<'a> Watcher<'a> {
     fn push_batch(&mut self) -> Result<()> {
         let mut batch = std::mem::take(&mut self.intake.batch).into_iter();
         while let Some(transition) = batch.next() {
-            let settled = self.pipeline.can_settle(&transition.socket);
+            let settled = self.pipeline.tracker.can_settle(&transition.socket);
             if !settled && !self.pace.rests(clock::now()) {
                 // A scan says who holds the listener. What is left of the batch goes through the
                 // pipeline with it, in order of time. A scan that waits for its turn is made with it.
                 let newer = std::mem::take(&mut self.intake.batch);
                 self.intake.batch = std::iter::once(transition).chain(batch).chain(newer).collect();
-                let wanted = self.pipeline.wants_pass();
+                let wanted = self.pipeline.tracker.wants_pass();
                 let alone = matches!(wanted, None | Some(Scope::Lingering));
                 self.pass(if alone { Scope::Lingering } else { Scope::Everything })?;
                 return self.watch_listening_processes();
@@ -339,7 +342,7 @@ impl<'a> Watcher<'a> {
             self.intake.fill();
             stop::got_on();
         }
-        let settled = self.pipeline.can_settle(&transition.socket);
+        let settled = self.pipeline.tracker.can_settle(&transition.socket);
         self.changes.apply(transition);
         self.pipeline.push(Input::Transition(*transition))?;
         if transition.new == State::Listen || !settled {
@@ -351,11 +354,11 @@ impl<'a> Watcher<'a> {
     /// Asks to be told when a process ends whose listener others inherit from. One that has the id by
     /// now, but not then, is somebody else.
     fn watch_listening_processes(&mut self) -> Result<()> {
-        for (pid, named) in self.pipeline.named() {
+        for (pid, named) in self.pipeline.tracker.named() {
             if !self.watched.add(pid, named) {
                 self.has_ended(pid)?;
-            } else if self.pipeline.is_claimed(pid) {
-                self.pipeline.push(Input::Running { at: self.pipeline.now(), pid })?;
+            } else if self.pipeline.tracker.is_claimed(pid) {
+                self.pipeline.push(Input::Running { at: self.pipeline.tracker.now(), pid })?;
             }
         }
         Ok(())
@@ -392,7 +395,7 @@ impl<'a> Watcher<'a> {
         self.pace.make_haste();
         self.step()?;
         // What no file descriptor led to takes a second scan.
-        if self.pipeline.wants_pass() == Some(Scope::Lingering) {
+        if self.pipeline.tracker.wants_pass() == Some(Scope::Lingering) {
             self.pace.make_haste();
             self.step()?;
         }
@@ -406,9 +409,9 @@ impl<'a> Watcher<'a> {
             );
         }
         if self.intake.missed().iter().any(|netns| self.filter.wants_namespace(*netns)) {
-            self.pipeline.cannot_see(Unseen::Queues);
+            self.pipeline.tracker.cannot_see(Unseen::Queues);
         }
-        self.pipeline.push(Input::End { at: self.pipeline.now() })?;
+        self.pipeline.push(Input::End { at: self.pipeline.tracker.now() })?;
         Ok(self.pipeline.finish()?)
     }
 }

@@ -20,13 +20,14 @@ use crate::{
         filter::Filter,
         finding::{Finding, Status},
         input::{Input, Observation, Scope},
-        pipeline::{Pipeline, Rules},
-        record::{Record, Sink, Summary},
+        record::{Record, Summary},
         state::State,
         time::{ClockMark, Nanos},
+        tracker::Rules,
         unseen::Unseen,
         verdict::is_dead,
     },
+    driver::Driver,
     exit::{self, say},
     kernel::{
         clock,
@@ -36,6 +37,7 @@ use crate::{
         privilege, processes, shed,
     },
     output,
+    sink::Sink,
     sink::{culprit, json::JsonSink},
 };
 
@@ -180,16 +182,16 @@ fn look(
     let (filter, linger) = (rules.filter.clone(), rules.linger);
     let began = clock::now();
     let mut look =
-        Look { passes: load::look(plan)?, pipeline: Pipeline::new(rules, sink), filter, linger };
+        Look { passes: load::look(plan)?, pipeline: Driver::new(rules, sink), filter, linger };
     shed::all_but(shed::LOOKING)?;
     let loaded = clock::now();
     look.pipeline.push(Input::Clock(clock::mark()))?;
     for (inode, name) in facts::namespaces() {
-        let at = look.pipeline.now();
+        let at = look.pipeline.tracker.now();
         look.pipeline.push(Input::Namespace { at, inode, name: Some(name) })?;
     }
     let again = look.pass(Scope::Lingering)?;
-    let everything = look.pipeline.wants_pass() == Some(Scope::Everything);
+    let everything = look.pipeline.tracker.wants_pass() == Some(Scope::Everything);
     look.shed(again || everything || watch.is_some())?;
     if again {
         std::thread::sleep(SECOND_LOOK);
@@ -215,10 +217,10 @@ fn look(
         }
     }
     if !processes::sees_all_pids() {
-        look.pipeline.cannot_see(Unseen::Processes);
+        look.pipeline.tracker.cannot_see(Unseen::Processes);
     }
     if look.passes.missed().iter().any(|netns| look.filter.wants_namespace(*netns)) {
-        look.pipeline.cannot_see(Unseen::Queues);
+        look.pipeline.tracker.cannot_see(Unseen::Queues);
     }
     let summary = look.pipeline.finish()?;
     // The process ends here, and its memory with it; to free that piece by piece takes time.
@@ -229,7 +231,7 @@ fn look(
 /// A pipeline and what it looks with.
 struct Look<'a> {
     passes: Passes,
-    pipeline: Pipeline<'a>,
+    pipeline: Driver<'a>,
     filter: Filter,
     linger: Nanos,
 }
@@ -274,9 +276,9 @@ impl Look<'_> {
 
     /// Asks the processes that matter, and shows what the last pass has confirmed.
     fn conclude(&mut self) -> Result<()> {
-        let pids = self.pipeline.wants_processes();
+        let pids = self.pipeline.tracker.wants_processes();
         for answer in facts::processes(&pids) {
-            let at = self.pipeline.now();
+            let at = self.pipeline.tracker.now();
             self.pipeline.push(match answer {
                 Answer::Said(facts) => Input::Process(facts),
                 Answer::Gone(pid) => Input::Exited { at, pid },

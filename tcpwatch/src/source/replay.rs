@@ -22,7 +22,7 @@ use crate::{
     Outcome,
     cli::{ReplayArgs, RulesArgs},
     config,
-    core::pipeline::Rules,
+    core::tracker::Rules,
     exit::Exit,
     kernel::{processes, shed},
     output::{self, Destination},

@@ -21,11 +21,12 @@ use crate::{
     Outcome,
     cli::RunArgs,
     config,
-    core::{comm::shown, filter::Filter, pipeline::Rules, tape::Tape},
+    core::{comm::shown, filter::Filter, tracker::Rules},
     exit::Exit,
     kernel::{load::Plan, processes},
     output::{self, Destination},
     stop::{Forwarder, Stop},
+    trace::tape::Tape,
 };
 
 /// What shells add to a signal's number when it ended a command.

@@ -15,12 +15,13 @@ use crate::{
     Outcome,
     cli::LiveArgs,
     config,
-    core::{comm::shown, tape::Tape},
+    core::comm::shown,
     exit,
     notify::Notifiers,
     output::{self, Destination},
     sink::{fan::Fan, text},
     stop::Held,
+    trace::tape::Tape,
 };
 
 /// `tcpwatch [flags]`.

@@ -32,12 +32,13 @@ use super::{
 use crate::{
     core::{
         comm::shown,
-        record::{Census, Record, Sink},
+        record::{Census, Record},
         time::{ClockMark, Nanos, Timestamp},
         unseen::Unseen,
     },
     kernel::clock,
     report::words::grouped,
+    sink::Sink,
 };
 
 /// The time between two drawings,

@@ -16,15 +16,15 @@ use crate::{
     cli::TopArgs,
     config,
     core::{
-        pipeline::Rules,
-        record::{Record, Sink as _, Summary},
-        tape,
+        record::{Record, Summary},
         time::{Nanos, Timestamp},
+        tracker::Rules,
         unseen::Unseen,
     },
     exit,
     kernel::{clock, load::Plan, processes},
     output,
+    sink::Sink as _,
     sink::text::{Style, TextSink},
     source::{
         attached::Attached,
@@ -35,6 +35,7 @@ use crate::{
     },
     stop::Held,
     trace::recorder::{Recorder, Standing},
+    trace::tape,
 };
 
 /// What lingers for this long is a finding, unless it is said otherwise.

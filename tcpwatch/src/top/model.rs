@@ -24,12 +24,15 @@ pub use self::{
     seconds::Seconds,
 };
 use super::snapshot::MOST_ROWS;
-use crate::core::{
-    culprits::{Culprit, Key},
-    finding::{Finding, Status},
-    record::{Census, Record, Sink},
-    socket::SocketId,
-    time::{ClockMark, Nanos, Timestamp},
+use crate::{
+    core::{
+        culprits::{Culprit, Key},
+        finding::{Finding, Status},
+        record::{Census, Record},
+        socket::SocketId,
+        time::{ClockMark, Nanos, Timestamp},
+    },
+    sink::Sink,
 };
 
 /// Findings that have ended and are kept, as many as a list shows.

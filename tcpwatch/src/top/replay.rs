@@ -27,7 +27,7 @@ use super::{
 use crate::{
     Outcome,
     cli::{RulesArgs, TopArgs},
-    core::{pipeline::Rules, record::Summary},
+    core::{record::Summary, tracker::Rules},
     exit::Exit,
     output,
     source::replay::{self, Notes, OnStderr, Play},

@@ -14,9 +14,10 @@ use crate::{
     core::{
         comm::shown,
         finding::{Finding, Status},
-        record::{Record, Sink as _},
+        record::Record,
         time::{ClockMark, Timestamp},
     },
+    sink::Sink as _,
     sink::json::JsonSink,
 };
 

@@ -11,9 +11,9 @@ use crate::core::{
     comm::tame,
     filter::Filter,
     finding::Finding,
-    pipeline::Rules,
     state::State,
     time::{ClockMark, Nanos, Timestamp},
+    tracker::Rules,
 };
 
 /// The first block of each file of a recording.

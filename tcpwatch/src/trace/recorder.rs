@@ -29,11 +29,11 @@ use crate::{
     core::{
         comm::shown,
         input::{Input, Scope},
-        tape::{Due, Tape},
         time::{ClockMark, Nanos, Timestamp},
     },
     denied,
     kernel::clock,
+    trace::tape::{Due, Tape},
 };
 
 /// A block is full when it has so many bytes,

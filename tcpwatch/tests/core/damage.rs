@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use tcpwatch::{
     core::{
         input::Input,
-        pipeline::{Pipeline, Rules},
         time::{Nanos, Timestamp},
+        tracker::Rules,
     },
+    driver::Driver,
     sink::json::JsonSink,
     source::replay::{Notes, Play},
     stop::Stop,
@@ -72,7 +73,7 @@ pub(crate) fn record(path: &Path, rules: &Rules, inputs: &[Input], flush_every: 
     let mut recorder = Recorder::create(&options(path), meta).unwrap();
     let mut out = Vec::new();
     let mut sink = JsonSink::new(&mut out);
-    let mut pipeline = Pipeline::new(rules.clone(), &mut sink);
+    let mut pipeline = Driver::new(rules.clone(), &mut sink);
     pipeline.record_to(&mut recorder);
     pipeline.push(Input::Clock(clock)).unwrap();
     for (number, input) in inputs.iter().enumerate() {

@@ -3,11 +3,12 @@
 use tcpwatch::{
     core::{
         input::Scope,
-        pipeline::Pipeline,
-        record::{Record, Sink, Summary},
+        record::{Record, Summary},
         state::State,
         time::ClockMark,
     },
+    driver::Driver,
+    sink::Sink,
     sink::json::JsonSink,
 };
 
@@ -16,11 +17,11 @@ use crate::{notation, properties};
 /// Runs a story; the pass that it then wants, and its summary.
 fn run(lines: &[&str]) -> (Option<Scope>, Summary) {
     let mut sink = Last(None);
-    let mut pipeline = Pipeline::new(properties::rules(false), &mut sink);
+    let mut pipeline = Driver::new(properties::rules(false), &mut sink);
     for line in lines {
         pipeline.push(notation::input(line)).unwrap();
     }
-    let wanted = pipeline.wants_pass();
+    let wanted = pipeline.tracker.wants_pass();
     pipeline.finish().unwrap();
     (wanted, sink.0.unwrap())
 }

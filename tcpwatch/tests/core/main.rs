@@ -12,7 +12,6 @@ mod notation;
 mod outlet;
 mod owners;
 mod properties;
-mod purity;
 mod recorder;
 mod report;
 mod scenarios;

@@ -29,11 +29,11 @@ use tcpwatch::{
         container::Container,
         filter::Filter,
         input::{Activity, Input, Observation, Scope, Transition},
-        pipeline::Rules,
         process::{ProcessFacts, Threads},
         socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
         state::State,
         time::{ClockMark, Nanos, Timestamp},
+        tracker::Rules,
         waiters::Waiters,
     },
 };

@@ -11,10 +11,11 @@ use serde_json::Value;
 use tcpwatch::{
     core::{
         input::Input,
-        record::{Record, Sink, Summary},
+        record::{Record, Summary},
         time::ClockMark,
     },
     output::{Inlet, Outlet},
+    sink::Sink,
     sink::{
         csv::CsvSink,
         json::JsonSink,

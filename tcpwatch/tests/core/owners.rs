@@ -4,11 +4,14 @@
 use std::io;
 
 use proptest::prelude::*;
-use tcpwatch::core::{
-    input::{Input, Scope},
-    pipeline::Pipeline,
-    record::{Record, Sink, Summary},
-    time::{ClockMark, Nanos},
+use tcpwatch::{
+    core::{
+        input::{Input, Scope},
+        record::{Record, Summary},
+        time::{ClockMark, Nanos},
+    },
+    driver::Driver,
+    sink::Sink,
 };
 
 use crate::{notation, properties};
@@ -38,11 +41,11 @@ impl Sink for Shown {
 }
 
 /// A run of inputs in the notation.
-struct Run<'a>(Pipeline<'a>);
+struct Run<'a>(Driver<'a>);
 
 impl<'a> Run<'a> {
     fn new(rules: &str, shown: &'a mut Shown) -> Self {
-        Self(Pipeline::new(notation::rules(rules), shown))
+        Self(Driver::new(notation::rules(rules), shown))
     }
 
     fn push(&mut self, line: &str) {
@@ -51,7 +54,7 @@ impl<'a> Run<'a> {
 
     /// Makes the scan that is wanted, if any, in which these are seen.
     fn scan(&mut self, at: f64, seen: &[String]) -> Option<Scope> {
-        let scope = self.0.wants_pass()?;
+        let scope = self.0.tracker.wants_pass()?;
         let at = notation::time(&at.to_string());
         self.0.push(Input::PassBegin { at, scope }).unwrap();
         for line in seen {
@@ -87,7 +90,7 @@ fn listeners_that_come_and_go_leave_nothing_behind() {
             "{at} tcp #{id} LISTEN>CLOSE {address} owner=a[{pid}]/listen by=a[{pid}]"
         ));
         run.push(&format!("{at} exit {pid}"));
-        assert!(run.0.entries() < FLAT, "{} after {number}", run.0.entries());
+        assert!(run.0.tracker.entries() < FLAT, "{} after {number}", run.0.tracker.entries());
     }
 }
 
@@ -105,7 +108,7 @@ fn listeners_that_nobody_tells_of_leave_nothing_behind() {
         run.push(&format!("{at} tcp #{id} CLOSE_WAIT>LAST_ACK {socket} by=a[7]"));
         let seen = format!("{at} see #{listener} LISTEN {local} holder=a[7]:4 inode=5");
         scans += u32::from(run.scan(at, &[seen]).is_some());
-        assert!(run.0.entries() < FLAT, "{} after {number}", run.0.entries());
+        assert!(run.0.tracker.entries() < FLAT, "{} after {number}", run.0.tracker.entries());
     }
     assert!(scans > 10 && scans < ROUNDS / 1_000, "{scans} scans");
 }
@@ -132,7 +135,7 @@ fn what_scans_see_is_forgotten_by_the_next() {
         run.push(&format!("{at} process {pid} fds=9 limit=1024 threads=1S:ep_poll"));
         run.push(&format!("{at} end"));
         run.push(&format!("{at} name {pid}"));
-        assert!(run.0.entries() < 1_000, "{} after {number}", run.0.entries());
+        assert!(run.0.tracker.entries() < 1_000, "{} after {number}", run.0.tracker.entries());
     }
 }
 
@@ -142,13 +145,13 @@ fn watched_sockets_leave_nothing_behind() {
     let mut shown = Shown::default();
     let mut rules = notation::rules("rules linger=10s pid=7");
     rules.filter.states = ["ESTABLISHED".parse().unwrap()].into();
-    let mut run = Run(Pipeline::new(rules, &mut shown));
+    let mut run = Run(Driver::new(rules, &mut shown));
     for number in 0..ROUNDS {
         let (id, at) = (number + 10, f64::from(number) / 1_000.0);
         let socket = "127.0.0.1:4000 10.0.0.9:80 owner=a[7]/connect inode=5";
         run.push(&format!("{at} tcp #{id} SYN_SENT>ESTABLISHED {socket}"));
         run.push(&format!("{at} tcp #{id} FIN_WAIT2>CLOSE {socket}"));
-        assert!(run.0.entries() < 10, "{} after {number}", run.0.entries());
+        assert!(run.0.tracker.entries() < 10, "{} after {number}", run.0.tracker.entries());
     }
 }
 
@@ -164,7 +167,7 @@ fn what_waits_for_a_claim_is_bounded_and_counted() {
         if number % 1_000 == 0 {
             run.scan(at, &[]);
         }
-        assert!(run.0.entries() < 200_000, "{} after {number}", run.0.entries());
+        assert!(run.0.tracker.entries() < 200_000, "{} after {number}", run.0.tracker.entries());
     }
     run.0.finish().unwrap();
     let summary = shown.summary;
@@ -199,7 +202,7 @@ fn processes_are_named_once() {
     let mut run = Run::new("rules linger=10s", &mut shown);
     for id in 1..100 {
         run.push(&format!("{id} tcp #{id} CLOSE>LISTEN 127.0.0.1:{id} owner=a[7]/listen by=a[7]"));
-        let named = run.0.named();
+        let named = run.0.tracker.named();
         assert_eq!(
             named.keys().copied().collect::<Vec<_>>(),
             if id == 1 { vec![7] } else { vec![] }
@@ -208,10 +211,10 @@ fn processes_are_named_once() {
     run.push(
         "100 tcp #200 LISTEN>SYN_RECV 127.0.0.1:99 10.0.0.9:5000 listener=#300 owner=b[8]/listener",
     );
-    assert_eq!(run.0.named(), [(8, notation::time("100"))].into());
-    assert!(run.0.is_claimed(8) && !run.0.is_claimed(7));
+    assert_eq!(run.0.tracker.named(), [(8, notation::time("100"))].into());
+    assert!(run.0.tracker.is_claimed(8) && !run.0.tracker.is_claimed(7));
     run.push("101 running 8");
-    assert!(!run.0.is_claimed(8));
+    assert!(!run.0.tracker.is_claimed(8));
 }
 
 /// Beside a steady demand for scans of what lingers, what waits for a claim gets its own.
@@ -268,7 +271,7 @@ fn a_filter_by_namespace_ends_with_it() {
     let mut shown = Shown::default();
     let mut rules = notation::rules("rules linger=1s");
     rules.filter.netns = [1].into();
-    let mut run = Run(Pipeline::new(rules, &mut shown));
+    let mut run = Run(Driver::new(rules, &mut shown));
     run.push("1 name 1 blue");
     run.push("2 tcp #2 CLOSE>SYN_SENT 127.0.0.1:80 10.0.0.9:5000");
     run.push("3 name 1");
@@ -336,7 +339,7 @@ proptest! {
     #[test]
     fn tables_are_empty_when_everything_has_gone(story in properties::any_story()) {
         let mut sink = Shown::default();
-        let mut pipeline = Pipeline::new(properties::rules(true), &mut sink);
+        let mut pipeline = Driver::new(properties::rules(true), &mut sink);
         let mut at = notation::time("0");
         for input in &story {
             at = input.at();
@@ -351,6 +354,6 @@ proptest! {
             pipeline.push(Input::PassBegin { at, scope: Scope::Everything }).unwrap();
             pipeline.push(Input::PassEnd { at }).unwrap();
         }
-        prop_assert_eq!(pipeline.entries(), 0);
+        prop_assert_eq!(pipeline.tracker.entries(), 0);
     }
 }

@@ -7,10 +7,11 @@ use tcpwatch::{
     core::{
         filter::Filter,
         input::{Input, Scope},
-        pipeline::{Pipeline, Rules},
         record::Summary,
         time::{Nanos, Timestamp},
+        tracker::Rules,
     },
+    driver::Driver,
     sink::json::JsonSink,
 };
 
@@ -141,12 +142,16 @@ pub(crate) fn rules(watch: bool) -> Rules {
 fn run(inputs: &[Input], who: Who) -> (String, Summary) {
     let mut out = Vec::new();
     let mut sink = JsonSink::new(&mut out);
-    let mut pipeline = Pipeline::new(rules_for(who), &mut sink);
+    let mut pipeline = Driver::new(rules_for(who), &mut sink);
     pipeline.push(Input::Clock(notation::clock(Timestamp(0)))).unwrap();
     for input in inputs {
         pipeline.push(input.clone()).unwrap();
         // A live source asks after every input; asking changes nothing.
-        let _ = (pipeline.wants_pass(), pipeline.next_deadline(), pipeline.named());
+        let _ = (
+            pipeline.tracker.wants_pass(),
+            pipeline.tracker.next_deadline(),
+            pipeline.tracker.named(),
+        );
     }
     let summary = pipeline.finish().unwrap();
     (String::from_utf8(out).unwrap(), summary)
@@ -228,19 +233,19 @@ proptest! {
     #[test]
     fn a_pass_is_asked_for_until_one_is_complete(story in any_story()) {
         let mut sink = JsonSink::new(std::io::sink());
-        let mut pipeline = Pipeline::new(rules(false), &mut sink);
+        let mut pipeline = Driver::new(rules(false), &mut sink);
         for input in &story {
             pipeline.push(input.clone()).unwrap();
         }
         let mut at = story.last().map_or(Timestamp(0), Input::at);
         // Whatever came before: a few complete passes leave nothing due.
         for _ in 0..4 {
-            if let Some(scope) = pipeline.wants_pass() {
+            if let Some(scope) = pipeline.tracker.wants_pass() {
                 pipeline.push(Input::PassBegin { at, scope }).unwrap();
                 pipeline.push(Input::PassEnd { at }).unwrap();
             }
             at = Timestamp(at.0 + 1);
         }
-        prop_assert!(matches!(pipeline.wants_pass(), None | Some(Scope::Watched)));
+        prop_assert!(matches!(pipeline.tracker.wants_pass(), None | Some(Scope::Watched)));
     }
 }

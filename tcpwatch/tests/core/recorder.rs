@@ -15,12 +15,13 @@ use std::{
 use tcpwatch::{
     core::{
         input::Input,
-        pipeline::{Pipeline, Rules},
-        tape::{Due, Tape as _},
         time::{Nanos, Timestamp},
+        tracker::Rules,
     },
+    driver::Driver,
     kernel::clock,
     sink::json::JsonSink,
+    trace::tape::{Due, Tape as _},
     trace::{
         disk::{Disk, RealDisk},
         meta::{Meta, RecordedRules},
@@ -312,14 +313,14 @@ fn two_files_say_what_the_run_said() {
     let mut recorder = Recorder::create(&options, meta(&rules)).unwrap();
     let mut live = Vec::new();
     let mut sink = JsonSink::new(&mut live);
-    let mut pipeline = Pipeline::new(rules, &mut sink);
+    let mut pipeline = Driver::new(rules, &mut sink);
     pipeline.record_to(&mut recorder);
     pipeline.push(Input::Clock(notation::clock(Timestamp(0)))).unwrap();
     let mut begun = 1;
     for input in damage::story() {
         if matches!(input, Input::PassBegin { .. }) {
             pipeline.flush().unwrap();
-            let now = pipeline.now();
+            let now = pipeline.tracker.now();
             let tape = pipeline.tape().unwrap();
             tape.flush(now + Nanos(6_000_000_000));
             eventually("a file is due", || tape.due(now) == Due::File);

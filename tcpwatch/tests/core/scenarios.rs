@@ -7,10 +7,11 @@ use std::{fmt::Write as _, fs, io, path::Path};
 use tcpwatch::{
     core::{
         advice,
-        pipeline::Pipeline,
-        record::{Record, Sink},
+        record::Record,
         time::{ClockMark, Timestamp},
     },
+    driver::Driver,
+    sink::Sink,
     sink::culprit,
 };
 
@@ -77,7 +78,7 @@ fn seconds(at: Timestamp) -> String {
 fn run(text: &str) -> String {
     let mut lines = Lines::default();
     let rules = text.lines().find(|line| line.starts_with("rules")).unwrap_or("rules");
-    let mut pipeline = Pipeline::new(notation::rules(rules), &mut lines);
+    let mut pipeline = Driver::new(notation::rules(rules), &mut lines);
     for line in text.lines() {
         let is_input = line.starts_with(|c: char| c.is_ascii_digit());
         if is_input {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use tcpwatch::{
-    core::{pipeline::Pipeline, record::Sink},
+    driver::Driver,
+    sink::Sink,
     sink::{
         json::JsonSink,
         text::{Style, TextSink},
@@ -14,7 +15,7 @@ use crate::notation;
 const STYLE: Style = Style { colour: false, width: None, time: false, elapsed: false, wide: false };
 
 fn play(rules: &str, inputs: &[&str], sink: &mut dyn Sink) {
-    let mut pipeline = Pipeline::new(notation::rules(rules), sink);
+    let mut pipeline = Driver::new(notation::rules(rules), sink);
     for line in inputs {
         pipeline.push(notation::input(line)).unwrap();
     }

@@ -5,12 +5,9 @@ use std::io;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use proptest::prelude::*;
 use tcpwatch::{
-    core::{
-        input::Input,
-        record::{Record, Sink},
-        time::ClockMark,
-    },
+    core::{input::Input, record::Record, time::ClockMark},
     export::parquet::ParquetSink,
+    sink::Sink,
 };
 
 use crate::{

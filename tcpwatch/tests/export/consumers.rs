@@ -13,17 +13,12 @@ use std::{
 
 use serde_json::json;
 use tcpwatch::{
-    core::{
-        finding::Verdict,
-        input::Input,
-        pipeline::Rules,
-        record::{Record, Sink},
-        time::ClockMark,
-    },
+    core::{finding::Verdict, input::Input, record::Record, time::ClockMark, tracker::Rules},
     export::{
         parquet::{ParquetSink, PartitionedSink},
         perfetto::PerfettoSink,
     },
+    sink::Sink,
 };
 
 use crate::{

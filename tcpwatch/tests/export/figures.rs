@@ -13,7 +13,7 @@ use std::{
 use tcpwatch::{
     core::{
         input::Transition,
-        record::{Record, Sink, Summary},
+        record::{Record, Summary},
         socket::SocketId,
         state::State,
         time::{ClockMark, Timestamp},
@@ -22,6 +22,7 @@ use tcpwatch::{
         parquet::{ParquetSink, PartitionedSink},
         perfetto::PerfettoSink,
     },
+    sink::Sink,
     sink::{csv::CsvSink, json::JsonSink},
 };
 

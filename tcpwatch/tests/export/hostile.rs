@@ -15,8 +15,8 @@ use tcpwatch::{
         container::{Container, Names},
         input::Input,
         process::{ProcessFacts, Threads},
-        tape::Tape as _,
     },
+    trace::tape::Tape as _,
     trace::{
         meta::{Meta, RecordedRules},
         pack::LEVEL,

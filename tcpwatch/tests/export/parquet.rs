@@ -8,8 +8,9 @@ use parquet::{
     record::Field,
 };
 use tcpwatch::{
-    core::{comm::Comm, input::Input, record::Sink},
+    core::{comm::Comm, input::Input},
     export::parquet::{ParquetSink, PartitionedSink},
+    sink::Sink,
 };
 
 use crate::{

@@ -31,7 +31,7 @@ impl Timeline {
         Self::of_inputs(rules, inputs)
     }
 
-    pub(crate) fn of_inputs(rules: tcpwatch::core::pipeline::Rules, inputs: Vec<Input>) -> Self {
+    pub(crate) fn of_inputs(rules: tcpwatch::core::tracker::Rules, inputs: Vec<Input>) -> Self {
         let out = Shared::default();
         let mut sink = PerfettoSink::new(out.clone(), &story::meta()).unwrap();
         story::run(rules, inputs, &mut sink);

@@ -11,12 +11,12 @@ use std::{
 use tcpwatch::{
     core::{
         input::{Input, Scope},
-        pipeline::Pipeline,
-        tape::Due,
         time::{Nanos, Timestamp},
     },
+    driver::Driver,
     kernel::clock,
     sink::json::JsonSink,
+    trace::tape::Due,
     trace::{
         meta::{Meta, RecordedRules},
         pack::LEVEL,
@@ -106,7 +106,7 @@ pub(crate) fn record(directory: &Path) -> Vec<PathBuf> {
     };
     let mut recorder = Recorder::create(&options, meta).unwrap();
     let mut sink = JsonSink::new(Vec::new());
-    let mut pipeline = Pipeline::new(rules, &mut sink);
+    let mut pipeline = Driver::new(rules, &mut sink);
     pipeline.record_to(&mut recorder);
     pipeline.push(Input::Clock(notation::clock(Timestamp(0)))).unwrap();
     for input in inputs {

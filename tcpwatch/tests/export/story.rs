@@ -6,12 +6,9 @@ use std::{
 };
 
 use tcpwatch::{
-    core::{
-        input::Input,
-        pipeline::{Pipeline, Rules},
-        record::{Sink, Summary},
-        time::Timestamp,
-    },
+    core::{input::Input, record::Summary, time::Timestamp, tracker::Rules},
+    driver::Driver,
+    sink::Sink,
     trace::meta::Meta,
 };
 
@@ -74,7 +71,7 @@ pub(crate) fn tell(text: &str, sink: &mut dyn Sink) -> Summary {
 
 /// Runs inputs into a sink.
 pub(crate) fn run(rules: Rules, inputs: Vec<Input>, sink: &mut dyn Sink) -> Summary {
-    let mut pipeline = Pipeline::new(rules, sink);
+    let mut pipeline = Driver::new(rules, sink);
     pipeline.push(Input::Clock(notation::clock(Timestamp(0)))).unwrap();
     for input in inputs {
         pipeline.push(input).unwrap();

@@ -28,7 +28,7 @@ fn open_findings(flags: &[&str]) -> Vec<Value> {
 }
 
 /// Sends an accepted connection over a unix socket, where it is not received before an order.
-const IN_FLIGHT: &str = "
+pub(crate) const IN_FLIGHT: &str = "
 import array, socket
 l = socket.create_server(('127.0.0.1', 0))
 c = socket.create_connection(l.getsockname()); s, _ = l.accept()

@@ -210,7 +210,8 @@ fn pid_of_a_giver() {
     assert_eq!(program.tell(""), "done");
     let done = watch.stop();
     let accepted = |t: &&&serde_json::Value| t["local"]["port"] == port && t["role"] == "server";
-    let changes: Vec<_> = done.of("transition").iter().filter(accepted).map(|t| change(t)).collect();
+    let changes: Vec<_> =
+        done.of("transition").iter().filter(accepted).map(|t| change(t)).collect();
     let expected = [
         "LISTEN>SYN_RECV",
         "SYN_RECV>ESTABLISHED",

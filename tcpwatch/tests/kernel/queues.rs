@@ -18,7 +18,8 @@ use tcpwatch_common::{MOST_DETAILED, MOST_EMITTED, MOST_QUEUED};
 use crate::{
     Test,
     cost::bpf_infos,
-    peers::{Kind, connect, enter_new_namespace, eventually, listen},
+    holders::IN_FLIGHT,
+    peers::{Kind, Program, connect, enter_new_namespace, eventually, listen},
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -31,6 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
             queue(MOST_EMITTED + 9, true);
         }),
         Test::new("one_look_sees_the_first_of_a_queue", one_look),
+        Test::new("a_scan_sees_what_no_descriptor_leads_to", in_flight),
     ]
 }
 
@@ -56,7 +58,7 @@ fn the_verifier_has_little_to_do(programs: usize) {
 fn one_look() {
     let listener = listen(Kind::V4);
     let at = listener.local_addr().unwrap().port();
-    for _ in 0..MOST_QUEUED + 1 {
+    for _ in 0..=MOST_QUEUED {
         drop(connect(Kind::V4, &listener));
     }
     let scan = move || {
@@ -74,6 +76,27 @@ fn one_look() {
         assert_eq!(queued, MOST_QUEUED);
     };
     std::thread::spawn(scan).join().unwrap();
+}
+
+/// In the network namespace that the scan is made from.
+fn in_flight() {
+    let mut program = Program::start(IN_FLIGHT);
+    let at: u16 = program.answer().parse().unwrap();
+    let as_if = AsIf { storage_is_not_walkable: true, ..AsIf::default() };
+    let (_kernel, _ring, mut passes) = Kernel::attach_as(&plan(false), &as_if).unwrap();
+    for scope in [Scope::Everything, Scope::Lingering] {
+        let mut seen = Vec::new();
+        let here = |look: &Observation| look.socket.local.port() == at;
+        let taken = passes.run(scope, |look| {
+            if here(&look) && look.state == State::CloseWait {
+                seen.push(look);
+            }
+        });
+        taken.unwrap();
+        assert_eq!(seen.len(), 1, "{scope:?}");
+        assert!(seen[0].holder.is_none() && seen[0].socket.has_file);
+    }
+    program.kill();
 }
 
 /// Sees what waits at a listener that several hold, from another namespace, twice: nothing else than the

@@ -300,7 +300,9 @@ fn is_readable(path: &Path) -> u64 {
     assert_eq!(output.status.code(), Some(0), "{info}");
     assert_eq!(transitions(&text) as u64, info["transitions"].as_u64().unwrap());
     let summary: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert_eq!(summary["lost"], 0);
+    // As in `real/load.rs`.
+    let most = if tcpwatch::kernel::preemption::is_known_to_be_on() { 5 } else { 0 };
+    assert!(summary["lost"].as_u64().unwrap() <= most, "{summary}");
     assert!(String::from_utf8_lossy(&output.stderr).contains(name), "its end is missing");
     info["bytes"].as_u64().unwrap()
 }

@@ -7,7 +7,7 @@ use tcpwatch::{
         finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
         input::{Input, Transition},
         process::{ProcessFacts, Threads},
-        record::{Lost, Place, Record, Sink as _, Summary},
+        record::{Lost, Place, Record, Summary},
         socket::{Holder, How, Owner, Process, SocketId},
         state::State,
         time::{Nanos, Timestamp},
@@ -17,6 +17,7 @@ use tcpwatch::{
         Collector, Report,
         html::{self, Part, Source},
     },
+    sink::Sink as _,
 };
 
 use crate::notation;

@@ -102,7 +102,9 @@ fn changes(lines: &[Line]) -> HashMap<(Name, State, State), Vec<Said<'_>>> {
         let Some(said) = line.transition() else { continue };
         changes.entry((name(said), said.old, said.new)).or_default().push((line, said));
     }
-    changes.values_mut().for_each(|said| said.sort_by_key(|(_, said)| said.mono_ns));
+    for said in changes.values_mut() {
+        said.sort_by_key(|(_, said)| said.mono_ns);
+    }
     changes
 }
 

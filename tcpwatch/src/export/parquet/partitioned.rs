@@ -18,11 +18,12 @@ use std::{
 use super::{columns::Origin, file::ParquetFile, row, row::Row};
 use crate::{
     core::{
-        record::{Record, Sink},
+        record::Record,
         time::{ClockMark, Timestamp},
     },
     denied,
     export::{late, newfile::NewFile},
+    sink::Sink,
     trace::meta::Meta,
 };
 

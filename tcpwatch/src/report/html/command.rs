@@ -12,7 +12,7 @@ use super::{Part, Source, write};
 use crate::{
     Outcome,
     cli::ReportArgs,
-    core::{comm, pipeline::Rules},
+    core::{comm, tracker::Rules},
     exit::Exit,
     export::newfile::{NewFile, is_replaceable},
     info::asked_for,

@@ -6,10 +6,11 @@ use super::{Model, REST_AFTER_COUNT};
 use crate::{
     core::{
         finding::Finding,
-        record::{Census, Record, Sink},
+        record::{Census, Record},
         time::{ClockMark, Nanos, Timestamp},
     },
     kernel::{facts, meters::Meters},
+    sink::Sink,
     source::monitor::{Counts, Monitor},
 };
 

@@ -72,7 +72,7 @@ impl Watcher<'_> {
             }
         }
         let before = std::mem::replace(&mut self.namespaces.named, named.clone());
-        let at = self.pipeline.now();
+        let at = self.pipeline.tracker.now();
         for (inode, name) in lost(&before, &named) {
             if self.filter.netns.contains(&inode) {
                 say(&format!(
@@ -100,10 +100,10 @@ impl Watcher<'_> {
             self.namespaces.left.remove(&inode);
             return true;
         }
-        let now = self.pipeline.now();
+        let now = self.pipeline.tracker.now();
         let left = *self.namespaces.left.entry(inode).or_insert(now);
-        let lives = self.pipeline.lingers_in(inode)
-            || now.since(left) < LAST_CLOSE && self.pipeline.may_be_open_in(inode);
+        let lives = self.pipeline.tracker.lingers_in(inode)
+            || now.since(left) < LAST_CLOSE && self.pipeline.tracker.may_be_open_in(inode);
         if !lives {
             self.namespaces.left.remove(&inode);
         }

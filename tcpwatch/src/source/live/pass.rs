@@ -24,7 +24,7 @@ impl Watcher<'_> {
     /// fails is no reason to end: findings then say that nothing confirms them.
     pub(super) fn pass(&mut self, scope: Scope) -> Result<()> {
         let (began, used) = (clock::now(), clock::used());
-        let expected = self.pipeline.lingering().collect();
+        let expected = self.pipeline.tracker.lingering().collect();
         let pass = self.intake.pass(scope, expected);
         self.take_in(scope, began, used, pass)
     }
@@ -96,9 +96,9 @@ impl Watcher<'_> {
             Scope::Lingering | Scope::Changes => {
                 let pipeline = &self.pipeline;
                 let selected = self.changes.select(observations, |seen, id| match seen.state {
-                    State::Listen => !pipeline.knows_listener(id),
+                    State::Listen => !pipeline.tracker.knows_listener(id),
                     // Details change all the time; a finding shows those of its own moment.
-                    _ => seen.details.is_some() && pipeline.is_due(id),
+                    _ => seen.details.is_some() && pipeline.tracker.is_due(id),
                 });
                 observations = selected.observations;
                 self.forget_inhabitants(selected.renamed)?;
@@ -109,7 +109,7 @@ impl Watcher<'_> {
 
     /// A namespace that has no name of its own goes by a process in it, which may be another by now.
     fn forget_inhabitants(&mut self, renamed: BTreeSet<u32>) -> Result<()> {
-        let at = self.pipeline.now();
+        let at = self.pipeline.tracker.now();
         for inode in renamed {
             if !self.namespaces.is_named(inode) {
                 self.pipeline.push(Input::Namespace { at, inode, name: None })?;
@@ -119,7 +119,7 @@ impl Watcher<'_> {
     }
 
     fn name_gone(&mut self) -> Result<()> {
-        let at = self.pipeline.now();
+        let at = self.pipeline.tracker.now();
         for id in self.changes.take_gone() {
             self.pipeline.push(Input::Gone { at, id })?;
         }
@@ -128,7 +128,7 @@ impl Watcher<'_> {
 
     /// Asks the processes that findings of this pass are about; returns the CPU time it took.
     fn ask_processes(&mut self) -> Result<Nanos> {
-        let pids = self.pipeline.wants_processes();
+        let pids = self.pipeline.tracker.wants_processes();
         if pids.is_empty() {
             return Ok(Nanos::default());
         }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use rustc_hash::FxHashSet;
 
 use crate::{
-    core::{filter::Filter, pipeline::LAST_WORDS, time::Timestamp},
+    core::{filter::Filter, time::Timestamp, tracker::LAST_WORDS},
     exit::say,
     kernel::{clock, load::Kernel, processes::Watch},
 };

@@ -19,11 +19,12 @@ use crate::{
     core::{
         comm::shown,
         input::{Input, Scope},
-        pipeline::Pipeline,
-        record::{Sink, Summary},
+        record::Summary,
         time::{Nanos, Timestamp},
     },
+    driver::Driver,
     output,
+    sink::Sink,
     trace::{
         block::BlockHeader,
         decode::Decoder,
@@ -82,7 +83,7 @@ impl Play<'_> {
         let other_rules = self.rules.linger != recorded.linger
             || self.rules.include_half_open != recorded.include_half_open;
         let mut player = Player {
-            pipeline: Pipeline::new(self.rules.clone(), &mut window),
+            pipeline: Driver::new(self.rules.clone(), &mut window),
             muted: &muted,
             play: self,
             pace,
@@ -112,7 +113,7 @@ enum Go {
 }
 
 struct Player<'a, 's> {
-    pipeline: Pipeline<'s>,
+    pipeline: Driver<'s>,
     muted: &'s Cell<bool>,
     play: Play<'a>,
     pace: &'s mut dyn Pace,
@@ -179,7 +180,7 @@ impl Player<'_, '_> {
         if let Some(line) = self.budget.left_out() {
             self.play.notes.say(&line);
         }
-        self.close_gap(self.pipeline.now(), None)?;
+        self.close_gap(self.pipeline.tracker.now(), None)?;
         // The end of the part that is asked for is no reason to complain.
         Ok(if self.play.stop.is_wanted() { go } else { Go::On })
     }
@@ -227,7 +228,7 @@ impl Player<'_, '_> {
                         *goes_on = continued;
                     }
                     self.say_what_follows(reader, path)?;
-                    self.close_gap(self.pipeline.now(), Some(before))?;
+                    self.close_gap(self.pipeline.tracker.now(), Some(before))?;
                     return Ok(if continued || !self.play.follow { Go::On } else { Go::Stop });
                 }
                 Next::Pending { .. } if self.play.follow => {
@@ -356,8 +357,8 @@ impl Player<'_, '_> {
     /// With other thresholds something is due for which the recording run may have made no pass: if
     /// none comes in time, it is shown as what it is, not confirmed.
     fn do_without_pass(&mut self, patience: Nanos) -> Result<()> {
-        if self.other_rules && self.pipeline.wants_pass() == Some(Scope::Lingering) {
-            self.pipeline.give_up(self.pipeline.now() - patience)?;
+        if self.other_rules && self.pipeline.tracker.wants_pass() == Some(Scope::Lingering) {
+            self.pipeline.give_up(self.pipeline.tracker.now() - patience)?;
         }
         Ok(())
     }

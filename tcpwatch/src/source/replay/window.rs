@@ -2,9 +2,12 @@
 
 use std::{cell::Cell, io};
 
-use crate::core::{
-    record::{Census, Record, Sink},
-    time::ClockMark,
+use crate::{
+    core::{
+        record::{Census, Record},
+        time::ClockMark,
+    },
+    sink::Sink,
 };
 
 /// Keeps from a sink what was before the part that is asked for.

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::control::Control;
 use crate::{
-    core::pipeline::Rules,
+    core::tracker::Rules,
     report::{Collector, Report},
     source::replay::{Notes, Play},
     stop::Stop,

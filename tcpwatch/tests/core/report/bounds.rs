@@ -6,11 +6,12 @@ use tcpwatch::{
     core::{
         finding::{Cause, Ending, Evidence, Finding, Status, Verdict},
         input::{Input, Transition},
-        record::{Record, Sink},
+        record::Record,
         state::State,
         time::{Nanos, Timestamp},
     },
     report::Collector,
+    sink::Sink,
 };
 
 use crate::notation;

@@ -5,7 +5,7 @@ use tcpwatch::{
         comm::Comm,
         finding::{Evidence, Finding, Status, Verdict},
         input::Input,
-        record::{Lost, Place, Record, Sink, Summary},
+        record::{Lost, Place, Record, Summary},
         socket::{How, Owner, Process, SocketId},
         state::State,
         time::{Nanos, Timestamp},
@@ -14,6 +14,7 @@ use tcpwatch::{
         Collector, Report,
         diff::{self, Change},
     },
+    sink::Sink,
 };
 
 use super::{diff_text, text_of};

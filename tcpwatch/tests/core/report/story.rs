@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, time::Duration};
 use tcpwatch::{
     core::{
         input::{Input, Observation, Transition},
-        pipeline::{Pipeline, Rules},
-        record::{Sink, Summary},
+        record::Summary,
         socket::{Holder, SocketId},
         state::State,
         time::{Nanos, Timestamp},
+        tracker::Rules,
     },
+    driver::Driver,
     report::{Collector, Report},
+    sink::Sink,
 };
 
 use crate::notation;
@@ -77,7 +79,7 @@ impl Story {
         let mut inputs = self.inputs.clone();
         inputs.sort_by_key(Input::at);
         let mut player = Player {
-            pipeline: Pipeline::new(self.rules.clone(), sink),
+            pipeline: Driver::new(self.rules.clone(), sink),
             sockets: BTreeMap::new(),
             looks: self.looks,
             ticks: self.ticks.then(Timestamp::default),
@@ -108,7 +110,7 @@ pub(crate) fn play_into(
     let start = inputs.first().map_or(Timestamp(0), Input::at);
     collector.begin(start);
     let mut player = Player {
-        pipeline: Pipeline::new(rules.clone(), collector),
+        pipeline: Driver::new(rules.clone(), collector),
         sockets: BTreeMap::new(),
         looks,
         ticks: None,
@@ -119,7 +121,7 @@ pub(crate) fn play_into(
 
 /// What a live source does.
 struct Player<'a> {
-    pipeline: Pipeline<'a>,
+    pipeline: Driver<'a>,
     sockets: BTreeMap<SocketId, Transition>,
     looks: bool,
     /// When the clock is marked next, if it is marked every second.
@@ -154,7 +156,7 @@ impl Player<'_> {
     /// As a live source does: every deadline has its pass.
     fn look_until(&mut self, until: Timestamp) {
         while self.looks
-            && let Some(deadline) = self.pipeline.next_deadline().filter(|&at| at <= until)
+            && let Some(deadline) = self.pipeline.tracker.next_deadline().filter(|&at| at <= until)
         {
             let at = deadline + Nanos(1_000_000);
             self.mark(at);
@@ -163,7 +165,7 @@ impl Player<'_> {
     }
 
     fn look(&mut self, at: Timestamp) {
-        let Some(scope) = self.pipeline.wants_pass() else { return };
+        let Some(scope) = self.pipeline.tracker.wants_pass() else { return };
         self.pipeline.push(Input::PassBegin { at, scope }).unwrap();
         for transition in self.sockets.values().filter(|of| of.new == State::CloseWait) {
             let socket = transition.socket;

@@ -9,11 +9,12 @@ use tcpwatch::{
         finding::{Evidence, Finding, Status, Verdict},
         input::Input,
         process::ProcessFacts,
-        record::{Record, Sink as _},
+        record::Record,
         socket::{Role, SocketId},
         state::State,
         time::{Nanos, Timestamp},
     },
+    sink::Sink as _,
     top::{
         app::Key as Typed,
         model::{Model, Sort},

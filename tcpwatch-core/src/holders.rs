@@ -66,7 +66,7 @@ impl From<Holders> for Vec<Holder> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::socket::Process;
+    use crate::socket::Process;
 
     #[test]
     fn each_is_there_once_in_the_order_in_which_it_came() {

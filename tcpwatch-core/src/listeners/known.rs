@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use crate::core::{
+use crate::{
     comm::Comm,
     finding::Listener,
     socket::{Holder, Process, Socket},

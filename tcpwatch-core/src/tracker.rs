@@ -1,13 +1,10 @@
-//! The only place that puts table, listeners, linger table and sinks in order.
+//! The only place that puts table, listeners and linger table in order.
 //!
 //! Every input first moves time on to its own, so deadlines fire in the same order whatever the
-//! scheduler did: live and replay of the same inputs write the same bytes. Time never goes
+//! scheduler did: live and replay of the same inputs yield the same events. Time never goes
 //! back; records of two CPUs may arrive a few µs out of order, and durations saturate.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    io,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -20,12 +17,11 @@ use super::{
     lingering::Context,
     listeners::Listeners,
     names::Names,
-    record::{Census, Lost, Place, Record, Sink, Summary},
+    record::{Census, Event, Lost, Place, Summary},
     settle::Settler,
     socket::{Holder, How, Socket, SocketId},
     state::State,
     table::SocketTable,
-    tape::Tape,
     time::{ClockMark, Nanos, Timestamp},
     unseen::Unseen,
 };
@@ -51,8 +47,8 @@ pub const LAST_WORDS: Nanos = Nanos(2_000_000_000);
 /// Owners that the summary tells apart.
 const MOST_OWNERS: usize = 1024;
 
-/// The machine that both sources drive.
-pub struct Pipeline<'a> {
+/// The machine that both sources drive: inputs in, events out.
+pub struct Tracker {
     rules: Rules,
     clock: ClockMark,
     now: Timestamp,
@@ -80,13 +76,11 @@ pub struct Pipeline<'a> {
     lost_since_pass: bool,
     /// Since the present pass has begun: what it saw may have changed unseen.
     lost_in_pass: bool,
-    tape: Option<&'a mut dyn Tape>,
-    sink: &'a mut dyn Sink,
 }
 
-impl<'a> Pipeline<'a> {
-    /// A pipeline that writes to `sink`.
-    pub fn new(rules: Rules, sink: &'a mut dyn Sink) -> Self {
+impl Tracker {
+    /// A tracker that has seen nothing yet.
+    pub fn new(rules: Rules) -> Self {
         Self {
             lingering: LingerTable::new(&rules),
             table: SocketTable::new(table_has_whole_paths(&rules.filter)),
@@ -108,34 +102,19 @@ impl<'a> Pipeline<'a> {
             totals: Summary::default(),
             lost_since_pass: false,
             lost_in_pass: false,
-            tape: None,
-            sink,
         }
     }
 
-    /// Has every input kept from now on.
-    pub fn record_to(&mut self, tape: &'a mut dyn Tape) {
-        self.tape = Some(tape);
-    }
-
-    /// What keeps the inputs.
-    pub fn tape(&mut self) -> Option<&mut (dyn Tape + 'a)> {
-        self.tape.as_deref_mut()
-    }
-
-    /// Takes one input. An error is the sink's.
-    pub fn push(&mut self, input: Input) -> io::Result<()> {
-        if let Some(tape) = &mut self.tape {
-            tape.keep(&input);
-        }
+    /// Takes one input, and appends what follows from it to `events`.
+    pub fn push(&mut self, input: Input, events: &mut Vec<Event>) {
         self.advance(input.at());
         match input {
             Input::Clock(mark) => {
                 self.clock = mark;
-                self.sink.census(&self.clock, &self.census())?;
+                events.push(Event::Census(self.census()));
             }
-            Input::Transition(transition) => self.transition(transition)?,
-            Input::Observed(observation) => self.observed(&observation)?,
+            Input::Transition(transition) => self.transition(transition, events),
+            Input::Observed(observation) => self.observed(&observation, events),
             Input::PassBegin { at, scope } => {
                 (self.pass, self.covered) = (Some((at, scope)), Some(scope));
                 self.lost_in_pass = false;
@@ -147,21 +126,21 @@ impl<'a> Pipeline<'a> {
             }
             Input::PassEnd { .. } => {
                 if let Some((started, scope)) = self.pass.take() {
-                    self.pass_ended(started, scope)?;
+                    self.pass_ended(started, scope, events);
                 }
             }
             Input::Gone { at, id } => {
                 self.lingering.gone(id);
                 self.listeners.gone(id, at);
             }
-            Input::Lost { at, count } => self.lost(at, count, Place::Ring)?,
+            Input::Lost { at, count } => self.lost(at, count, Place::Ring, events),
             Input::Gap { at, count } => {
                 // What a pass saw is not all, and a process may have ended.
                 self.pass = None;
                 self.listeners.doubt();
                 self.lingering.doubt(self.now);
                 self.names.doubt();
-                self.lost(at, count, Place::Recording)?;
+                self.lost(at, count, Place::Recording, events);
             }
             Input::Running { pid, .. } => self.listeners.running(pid),
             Input::Exited { at, pid } => {
@@ -188,10 +167,14 @@ impl<'a> Pipeline<'a> {
             Input::Followed { .. } | Input::End { .. } => {}
             Input::PassFailed { .. } => {
                 self.pass = None;
-                self.give_up(self.now)?;
+                self.give_up(self.now, events);
             }
         }
-        Ok(())
+    }
+
+    /// The clock that is in force: it places the time of an event in wall time.
+    pub fn clock(&self) -> &ClockMark {
+        &self.clock
     }
 
     /// When [`Self::push`] of a clock mark has something to do.
@@ -287,26 +270,17 @@ impl<'a> Pipeline<'a> {
         self.culprits.all(self.now)
     }
 
-    /// Hands everything on.
-    pub fn flush(&mut self) -> io::Result<()> {
-        if let Some(tape) = &mut self.tape {
-            tape.flush(self.now);
-        }
-        self.sink.flush()
-    }
-
     /// Counts from here on: what came before only led up to it. What is open now is shown as it
     /// stands.
-    pub fn begin_here(&mut self, at: Timestamp) -> io::Result<()> {
+    pub fn begin_here(&mut self, at: Timestamp, events: &mut Vec<Event>) {
         self.totals = Summary::default();
         self.started = Some(at);
         for mut finding in self.lingering.open_at(at) {
             if self.is_told(&mut finding) {
                 finding.status = Status::Still;
-                self.sink.record(&self.clock, &Record::Finding(&finding))?;
+                events.push(Event::Finding(Box::new(finding)));
             }
         }
-        Ok(())
     }
 
     /// Notes what the scans of this run do not see.
@@ -317,12 +291,14 @@ impl<'a> Pipeline<'a> {
     }
 
     /// There will be no pass for what was due by `until`: it is shown as not confirmed.
-    pub fn give_up(&mut self, until: Timestamp) -> io::Result<()> {
-        self.lingering.give_up(until).into_iter().try_for_each(|finding| self.show(finding))
+    pub fn give_up(&mut self, until: Timestamp, events: &mut Vec<Event>) {
+        for finding in self.lingering.give_up(until) {
+            self.show(finding, events);
+        }
     }
 
-    /// Ends the run: the summary is the last record.
-    pub fn finish(&mut self) -> io::Result<Summary> {
+    /// Ends the run: the summary is the last event.
+    pub fn finish(&mut self, events: &mut Vec<Event>) -> Summary {
         self.totals.at = self.now;
         self.totals.findings_only = self.rules.findings_only;
         let wanted = |socket: &Socket, holders: &[Holder]| {
@@ -339,12 +315,9 @@ impl<'a> Pipeline<'a> {
             self.table.evicted + self.lingering.overflowed + self.listeners.overflowed;
         self.settler.finish();
         (self.totals.unclaimed, self.totals.others) = (self.settler.unclaimed, self.settler.others);
-        for culprit in self.culprits() {
-            self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
-        }
-        self.sink.record(&self.clock, &Record::Summary(&self.totals))?;
-        self.sink.flush()?;
-        Ok(self.totals.clone())
+        events.extend(self.culprits().into_iter().map(|culprit| Event::Culprit(Box::new(culprit))));
+        events.push(Event::Summary(Box::new(self.totals.clone())));
+        self.totals.clone()
     }
 
     fn census(&self) -> Census {
@@ -358,12 +331,11 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn lost(&mut self, at: Timestamp, count: u64, place: Place) -> io::Result<()> {
+    fn lost(&mut self, at: Timestamp, count: u64, place: Place, events: &mut Vec<Event>) {
         self.totals.lost = self.totals.lost.saturating_add(count);
         (self.lost_since_pass, self.lost_in_pass) = (true, true);
         self.table.lost(at);
-        let lost = Lost { at, count, total: self.totals.lost, place };
-        self.sink.record(&self.clock, &Record::Lost(lost))
+        events.push(Event::Lost(Lost { at, count, total: self.totals.lost, place }));
     }
 
     fn advance(&mut self, to: Timestamp) {
@@ -383,7 +355,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn transition(&mut self, mut transition: Transition) -> io::Result<()> {
+    fn transition(&mut self, mut transition: Transition, events: &mut Vec<Event>) {
         if let (Some((_, Scope::Everything)), Some(id)) = (self.pass, transition.socket.id) {
             self.alive.insert(id);
         }
@@ -401,13 +373,13 @@ impl<'a> Pipeline<'a> {
         };
         if !self.rules.findings_only && self.rules.filter.accepts_transition(&transition) {
             if self.rules.filter.watches_all() {
-                self.show_transition(&mut transition)?;
+                self.show_transition(transition, events);
             } else {
                 let (listeners, filter) = (&self.listeners, &self.rules.filter);
                 let socket = transition.socket;
                 let in_reach = || listeners.is_in_reach(&socket, &filter.pids);
                 let ready = self.settler.push(filter, transition, in_reach);
-                self.show_transitions(ready)?;
+                self.show_transitions(ready, events);
             }
         }
         if transition.new == State::Close
@@ -416,26 +388,30 @@ impl<'a> Pipeline<'a> {
             self.table.forget(id);
             self.settler.forget(id);
         }
-        finding.map_or(Ok(()), |finding| self.show(finding))
-    }
-
-    fn show_transitions(&mut self, transitions: Vec<Transition>) -> io::Result<()> {
-        transitions.into_iter().try_for_each(|mut transition| self.show_transition(&mut transition))
-    }
-
-    fn show_transition(&mut self, transition: &mut Transition) -> io::Result<()> {
-        if self.table.shows_loss(transition) {
-            self.lost(transition.at, 1, Place::Ring)?;
+        if let Some(finding) = finding {
+            self.show(finding, events);
         }
-        transition.socket.uncertain = self.table.has_gap(transition);
+    }
+
+    fn show_transitions(&mut self, transitions: Vec<Transition>, events: &mut Vec<Event>) {
+        for transition in transitions {
+            self.show_transition(transition, events);
+        }
+    }
+
+    fn show_transition(&mut self, mut transition: Transition, events: &mut Vec<Event>) {
+        if self.table.shows_loss(&transition) {
+            self.lost(transition.at, 1, Place::Ring, events);
+        }
+        transition.socket.uncertain = self.table.has_gap(&transition);
         self.totals.transitions += 1;
         self.totals.uncertain += u64::from(transition.socket.uncertain);
-        self.totals.sockets += u64::from(self.table.apply(transition));
+        self.totals.sockets += u64::from(self.table.apply(&transition));
         *self.totals.entered.entry(transition.new).or_default() += 1;
-        self.sink.record(&self.clock, &Record::Transition(transition))
+        events.push(Event::Transition(transition));
     }
 
-    fn observed(&mut self, observation: &Observation) -> io::Result<()> {
+    fn observed(&mut self, observation: &Observation, events: &mut Vec<Event>) {
         let pass_started = self.pass.map_or(self.now, |(started, _)| started);
         let filter = &self.rules.filter;
         let accepted = filter.accepts(&observation.socket, observation.state);
@@ -452,7 +428,7 @@ impl<'a> Pipeline<'a> {
             || observation.holder.is_some_and(|holder| filter.pids.contains(&holder.process.pid));
         if !self.rules.findings_only && !filter.watches_all() {
             let ready = self.settler.observe(&self.rules.filter, observation, pass_started);
-            self.show_transitions(ready)?;
+            self.show_transitions(ready, events);
         }
         if accepted && watched && !self.rules.findings_only {
             self.table.observe(observation);
@@ -460,10 +436,9 @@ impl<'a> Pipeline<'a> {
         if accepted {
             self.lingering.observe(observation, pass_started);
         }
-        Ok(())
     }
 
-    fn pass_ended(&mut self, started: Timestamp, scope: Scope) -> io::Result<()> {
+    fn pass_ended(&mut self, started: Timestamp, scope: Scope, events: &mut Vec<Event>) {
         self.settler.scanned(started, scope);
         if scope == Scope::Everything {
             let alive = std::mem::take(&mut self.alive);
@@ -475,42 +450,34 @@ impl<'a> Pipeline<'a> {
             for socket in &waiting {
                 self.listeners.searched(socket);
             }
-            self.sink.census(&self.clock, &self.census())?;
+            events.push(Event::Census(self.census()));
         }
         if scope != Scope::Watched {
             self.listeners.scanned(started, scope);
-            self.confirm(started, scope)?;
+            self.confirm(started, scope, events);
             if self.rules.tell_culprits {
-                for culprit in self.culprits.news(self.now) {
-                    self.sink.record(&self.clock, &Record::Culprit(&culprit))?;
-                }
+                let news = self.culprits.news(self.now).into_iter();
+                events.extend(news.map(|culprit| Event::Culprit(Box::new(culprit))));
             }
             self.names.forget(self.now);
         }
-        Ok(())
     }
 
-    fn confirm(&mut self, started: Timestamp, scope: Scope) -> io::Result<()> {
-        let mut shown = Ok(());
-        // Out of `self` for the while, as showing a finding takes the rest of it.
-        let mut lingering = std::mem::take(&mut self.lingering);
-        let (listeners, names) =
-            (std::mem::take(&mut self.listeners), std::mem::take(&mut self.names));
-        let gone = std::mem::take(&mut self.gone);
-        let context = Context { listeners: &listeners, names: &names, gone: &gone, started, scope };
-        self.culprits.count_ends(lingering.without_role());
-        lingering.confirm(&context, |finding| {
-            if shown.is_ok() {
-                shown = self.show(finding);
-            }
-        });
-        (self.lingering, self.listeners, self.names) = (lingering, listeners, names);
-        shown
+    fn confirm(&mut self, started: Timestamp, scope: Scope, events: &mut Vec<Event>) {
+        self.culprits.count_ends(self.lingering.without_role());
+        let Self { listeners, names, gone, lingering, .. } = self;
+        let context = Context { listeners, names, gone, started, scope };
+        let mut findings = Vec::new();
+        lingering.confirm(&context, |finding| findings.push(finding));
+        self.gone.clear();
+        for finding in findings {
+            self.show(finding, events);
+        }
     }
 
-    fn show(&mut self, mut finding: Finding) -> io::Result<()> {
+    fn show(&mut self, mut finding: Finding, events: &mut Vec<Event>) {
         if !self.is_told(&mut finding) {
-            return Ok(());
+            return;
         }
         finding.socket.uncertain = finding.socket.id.is_some_and(|id| self.table.is_uncertain(id));
         match finding.status {
@@ -535,7 +502,7 @@ impl<'a> Pipeline<'a> {
             }
         }
         self.culprits.apply(&finding, self.now);
-        self.sink.record(&self.clock, &Record::Finding(&finding))
+        events.push(Event::Finding(Box::new(finding)));
     }
 
     /// What is told from its beginning is told to its end, whoever has gone by then; what becomes a watched

@@ -1,6 +1,6 @@
-//! What keeps inputs while the pipeline takes them.
+//! What keeps inputs before the tracker takes them.
 
-use super::{
+use crate::core::{
     input::Input,
     time::{ClockMark, Timestamp},
 };
@@ -16,12 +16,12 @@ pub enum Due {
     File,
 }
 
-/// Keeps inputs, in the order in which the pipeline takes them.
+/// Keeps inputs, in the order in which the tracker takes them.
 ///
 /// It cannot fail: what goes wrong with a recording is no reason to end the run that it is made of.
 /// It says so itself.
 pub trait Tape {
-    /// Keeps one input, before the pipeline does anything with it.
+    /// Keeps one input, before the tracker does anything with it.
     fn keep(&mut self, input: &Input);
 
     /// Nothing more is at hand for now.

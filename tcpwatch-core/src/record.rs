@@ -1,4 +1,4 @@
-//! What a sink gets.
+//! What the tracker concludes.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,31 @@ use super::{
     input::Transition,
     socket::Process,
     state::State,
-    time::{ClockMark, Nanos, Timestamp},
+    time::{Nanos, Timestamp},
     unseen::Unseen,
 };
+
+/// What comes out of an input, in order.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are transitions, which cost no allocation"
+)]
+pub enum Event {
+    /// A state change; the owner is settled.
+    Transition(Transition),
+    /// A conclusion.
+    Finding(Box<Finding>),
+    /// Findings that have something in common, so far.
+    Culprit(Box<Culprit>),
+    /// Transitions are missing here.
+    Lost(Lost),
+    /// How many sockets there are, whenever the clock is marked, which is at least once a second, and after a
+    /// scan of everything. It is no record: where marks stand is up to the source.
+    Census(Census),
+    /// The last record of a run.
+    Summary(Box<Summary>),
+}
 
 /// One thing to show.
 #[derive(Clone, Copy, Debug)]
@@ -131,25 +153,5 @@ impl Summary {
     /// Findings opened.
     pub fn findings(&self) -> u64 {
         self.verdicts.values().sum::<u64>() + self.unconfirmed
-    }
-}
-
-/// Takes records and shows them.
-///
-/// `record` is called in the order of the pipeline, from one thread. An error ends the run; after
-/// it nothing more is called. `flush` is called when nothing more is at hand for now.
-pub trait Sink {
-    /// Shows one record. `clock` places its time in wall time.
-    fn record(&mut self, clock: &ClockMark, record: &Record<'_>) -> std::io::Result<()>;
-
-    /// Is told how many sockets there are, whenever the clock is marked, which is at least once a
-    /// second, and after a pass over everything. It is no record: where marks stand is up to the source.
-    fn census(&mut self, _clock: &ClockMark, _census: &Census) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    /// Hands everything on.
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

@@ -14,10 +14,10 @@ use super::{
     input::{Observation, Scope, Transition},
     lingering::{Context, Lingering, Shown},
     listeners::{Known, Listeners},
-    pipeline::Rules,
     socket::{Holder, How, Owner, Process, Role, Socket, SocketId},
     state::State,
     time::{Nanos, Timestamp},
+    tracker::Rules,
     verdict::{
         Began, correct_owner, ending, entered, has_file, is_dead, leaves_fd_open, prefer, verdict,
     },

@@ -21,7 +21,7 @@ impl Comm {
     }
 
     /// The bytes as two numbers, to be hashed quickly.
-    pub(crate) fn words(self) -> [u64; 2] {
+    pub fn words(self) -> [u64; 2] {
         let all = u128::from_ne_bytes(self.0);
         #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
         [(all >> 64) as u64, all as u64]
