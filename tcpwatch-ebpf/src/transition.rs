@@ -172,7 +172,9 @@ fn look_back(sk: Ptr, known: &mut Remembered, old: u32, kind: u32) {
     let kind = change::kind(before, old);
     let (born, owned, actor) = (false, false, None);
     let missed = Change { old: before, new: old, kind, born, owned, actor, local_port };
-    if filter::concerns(sk, &missed, known, 0) && filter::is_wanted(sk, &missed, 0) {
+    let tcp = socket::tcp_sock(sk);
+    let hidden = !tcp.is_null() && socket::is_subflow(tcp);
+    if !hidden && filter::concerns(sk, &missed, known, 0) && filter::is_wanted(sk, &missed, 0) {
         count(Counter::Missed);
     }
 }

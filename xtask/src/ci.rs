@@ -4,7 +4,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cache, deb, ebpf, exec, faults, fuzz, ignored, manifests, root, service, vm};
+use crate::{
+    cache, deb, difftest, ebpf, exec, faults, fuzz, ignored, manifests, root, service, vm,
+};
 
 /// Commands before the tests, so that the tests' own summary comes last.
 const STEPS: [(&str, &[&str]); 3] = [
@@ -79,6 +81,8 @@ pub(crate) fn run() -> Result<()> {
     faults::gate()?;
     println!("== kernels of Debian: cargo xtask vm, in part");
     vm::gate()?;
+    println!("== the kernel's own trace: cargo xtask difftest, for five minutes");
+    difftest::gate()?;
     println!("== tests: cargo test");
     ignored::run_tests(cargo().args(["test", "--locked"]), &mut std::io::stdout())
 }

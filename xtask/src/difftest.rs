@@ -60,6 +60,18 @@ pub(crate) struct Args {
     keep: Option<PathBuf>,
 }
 
+/// Where the seeds of the gate begin.
+const GATE_SEED: u64 = 14;
+const GATE_MINUTES: u64 = 5;
+
+/// What the gate runs.
+pub(crate) fn gate() -> Result<()> {
+    prepare()?;
+    let binary = Binary(target_dir().join("release/tcpwatch"));
+    let setting = Setting { binary, mptcp: true, without: Vec::new(), keep: None };
+    seeds(&setting, GATE_SEED, None, Duration::from_mins(GATE_MINUTES))
+}
+
 /// Runs seeds, and fails if anything deviates.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let binary = if let Some(file) = &args.tcpwatch {

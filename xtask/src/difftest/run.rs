@@ -156,8 +156,9 @@ impl Run<'_> {
         }
         let strangers = Strangers::find(&events, &PORTS, &self.world.known);
         let span = self.begin..=end;
+        let before = report.left_out.get(&LeftOut::OnInit).copied();
         let paths = transitions::compare(&events, &lines, span, &strangers, report);
-        let hidden = report.left_out.contains_key(&LeftOut::OnInit);
+        let hidden = report.left_out.get(&LeftOut::OnInit) > before.as_ref();
         for warning in said.lines() {
             // That its namespaces have gone in the end is so.
             let known = warning.contains("was deleted")
@@ -167,9 +168,12 @@ impl Run<'_> {
             }
         }
         endings::check(&lines, &paths, &self.world, ended_at, report);
-        summary(&lines, end, report);
+        summary(&lines, end, hidden, report);
         if let Some((part, pid, since, some)) = watched {
             let until = self.world.killed.get(&pid).copied().unwrap_or(ended_at);
+            if !hidden {
+                watched::nothing_lost(&some, since, report);
+            }
             watched::check(&lines, &some, (part, pid), (since, until.min(ended_at)), report);
         }
         Ok(())
@@ -192,11 +196,10 @@ fn is_open(lines: &[Line]) -> bool {
 }
 
 /// Nothing is lost, unshown or uncertain, unless the machine itself hides it.
-fn summary(lines: &[Line], at: u64, report: &mut Report) {
+fn summary(lines: &[Line], at: u64, hidden: bool, report: &mut Report) {
     let Some(What::Summary(summary)) = lines.last().map(|line| &line.what) else {
         return report.deviation("no-summary", at, "the last line is no summary");
     };
-    let hidden = report.left_out.contains_key(&LeftOut::OnInit);
     for (kind, excused) in [("lost", hidden), ("uncertain", hidden), ("unshown", false)] {
         if summary[kind] != 0 && !excused {
             report.deviation("not-whole", at, &format!("{kind}: {summary}"));

@@ -313,13 +313,16 @@ fn one_number(pairs: &[Pair<'_>], hurt: &HashMap<u64, Vec<u64>>, report: &mut Re
     }
 }
 
-/// Lines are in order of time, but for births that could not be told before.
+/// Records of two CPUs may come in so much out of order (`tcpwatch-core/src/tracker.rs`).
+const CPUS_NS: u64 = 50_000;
+
+/// Lines are in order of time, but for those of two CPUs, and births that could not be told before.
 fn order(lines: &[Line], report: &mut Report) {
     let mut latest = 0;
     for line in lines {
         let Some(said) = line.transition() else { continue };
-        if said.mono_ns >= latest {
-            latest = said.mono_ns;
+        if said.mono_ns + CPUS_NS >= latest {
+            latest = latest.max(said.mono_ns);
         } else if said.new == State::SYN_RECV {
             report.leave_out(LeftOut::LateBirth);
         } else {

@@ -69,11 +69,6 @@ pub(super) fn check(
     (since, until): (u64, u64),
     report: &mut Report,
 ) {
-    for line in some {
-        if let What::Lost(count) = &line.what {
-            report.deviation("pid-lost", since, &format!("{count} lost: {}", line.text));
-        }
-    }
     let (told, mut shown) = (changes(all), changes(some));
     let mut found = HashSet::new();
     for (change, told) in told {
@@ -89,6 +84,15 @@ pub(super) fn check(
         if said.mono_ns > since + SAME_NS {
             let detail = format!("--pid of the {part} {pid}: {}", line.text);
             report.deviation("pid-invented", said.mono_ns, &detail);
+        }
+    }
+}
+
+/// Nothing is lost.
+pub(super) fn nothing_lost(some: &[Line], since: u64, report: &mut Report) {
+    for line in some {
+        if let What::Lost(count) = &line.what {
+            report.deviation("pid-lost", since, &format!("{count} lost: {}", line.text));
         }
     }
 }
