@@ -114,7 +114,9 @@ impl<'a> Matched<'a> {
             for ((_, at), line) in lines.range(around) {
                 let said = line.transition().filter(|said| alike(event, said));
                 if let Some(said) = said {
-                    let stranger = if strangers.contains(event) { STRANGE_NS } else { 0 };
+                    let strange = strangers.contains(event)
+                        || strangers.subflows.contains(&(event.sk, event.ns));
+                    let stranger = if strange { STRANGE_NS } else { 0 };
                     candidates.push((distance(event, said) + stranger, number, *at, *line, said));
                 }
             }
