@@ -1,6 +1,6 @@
 //! Recordings for other tools: tables for query engines, timelines for the Perfetto UI.
 //!
-//! Each exporter is a [`crate::core::record::Sink`]: it takes what a replay yields, owns its
+//! Each exporter is a [`crate::sink::Sink`]: it takes what a replay yields, owns its
 //! writer, and completes its output when the summary arrives, which is always the last record.
 //! Memory is bounded whatever the length of the recording; each module says by what. An exporter
 //! concludes nothing of its own and reads no clock.
