@@ -139,7 +139,24 @@ impl<'a> Matched<'a> {
             .filter_map(|((_, at), line)| (!used.contains(&at)).then_some(line))
             .collect();
         matched.pairs.sort_by_key(|pair| pair.event.ns);
+        matched.put_in_order();
         matched
+    }
+
+    /// A socket that goes the same way twice within microseconds: the first is the first.
+    fn put_in_order(&mut self) {
+        let mut alike: HashMap<_, Vec<usize>> = HashMap::new();
+        for (at, Pair { event, .. }) in self.pairs.iter().enumerate() {
+            alike.entry((event.sk, event.old, event.new)).or_default().push(at);
+        }
+        for places in alike.into_values() {
+            let mut lines: Vec<_> =
+                places.iter().map(|at| (self.pairs[*at].line, self.pairs[*at].said)).collect();
+            lines.sort_by_key(|(_, said)| said.mono_ns);
+            for (at, (line, said)) in places.into_iter().zip(lines) {
+                (self.pairs[at].line, self.pairs[at].said) = (line, said);
+            }
+        }
     }
 }
 
