@@ -9,6 +9,7 @@ use tcpwatch::core::{
     socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
     state::State,
     time::{Nanos, Timestamp},
+    unseen::Unseen,
 };
 
 const HOWS: [How; 5] = [How::Connect, How::Listen, How::Accept, How::Fd, How::Listener];
@@ -82,8 +83,9 @@ pub(crate) fn input(choices: &mut Choices<'_>, at: Timestamp) -> Input {
 }
 
 fn rare(choices: &mut Choices<'_>, at: Timestamp) -> Input {
-    match choices.below(6) {
+    match choices.below(7) {
         0 => Input::PassFailed { at },
+        6 => Input::Unseen { at, what: Unseen::Processes },
         4 => Input::Gone { at, id: SocketId(1 + choices.below(6)) },
         1 => Input::Gap { at, count: choices.below(9) },
         2 => Input::Running { at, pid: choices.process().pid },

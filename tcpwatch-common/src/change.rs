@@ -48,7 +48,9 @@ const fn classify(old: u32, new: u32) -> u8 {
     let mut kind = match (old, new) {
         (CLOSE, LISTEN | SYN_SENT) => OPENED | CALL,
         (LISTEN, LISTEN | CLOSE) => 0,
-        (LISTEN, _) => ACCEPTED,
+        // A child begins with the state of its listener, which may have been closed just now
+        // (net/core/sock.c: sk_clone_lock).
+        (LISTEN, _) | (CLOSE, SYN_RECV) => ACCEPTED,
         (ESTABLISHED, FIN_WAIT1) | (WAIT, LAST_ACK) => CALL,
         _ => 0,
     };
@@ -135,10 +137,12 @@ mod tests {
 
     /// All pairs that mean anything; each other pair means nothing. From experiments and from the source of
     /// `net/ipv4/tcp.c`, `tcp_input.c` and `inet_connection_sock.c`.
-    const MEANT: [(&str, &str, u8); 36] = [
+    const MEANT: [(&str, &str, u8); 37] = [
         ("CLOSE", "SYN_SENT", OPENED | CALL),
         ("CLOSE", "LISTEN", OPENED | CALL | LISTENING),
         ("CLOSE", "CLOSE_WAIT", CLOSE_WAIT),
+        // Of a listener that is being closed.
+        ("CLOSE", "SYN_RECV", ACCEPTED),
         ("LISTEN", "LISTEN", LISTENING),
         ("LISTEN", "CLOSE", CLOSING_CALL | LISTENING),
         // The first two are TCP's, the third is MPTCP's; the others would be children, too.

@@ -10,6 +10,7 @@ use super::{
     socket::{Holder, Process, Socket, SocketId},
     state::State,
     time::{ClockMark, Nanos, Timestamp},
+    unseen::Unseen,
     waiters::Waiters,
 };
 
@@ -126,6 +127,13 @@ pub enum Input {
         /// The socket.
         id: SocketId,
     },
+    /// The scans of this run do not see sockets of a kind.
+    Unseen {
+        /// When that was learnt.
+        at: Timestamp,
+        /// The kind.
+        what: Unseen,
+    },
     /// The pass is complete: what it did not see was not there when it began, except in a scan of
     /// [`Scope::Changes`].
     PassEnd {
@@ -200,6 +208,7 @@ impl Input {
             Self::PassBegin { at, .. }
             | Self::PassEnd { at }
             | Self::Gone { at, .. }
+            | Self::Unseen { at, .. }
             | Self::PassFailed { at }
             | Self::Lost { at, .. }
             | Self::Gap { at, .. }

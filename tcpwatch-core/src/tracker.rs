@@ -133,6 +133,11 @@ impl Tracker {
                 self.lingering.gone(id);
                 self.listeners.gone(id, at);
             }
+            Input::Unseen { what, .. } => {
+                if !self.totals.unseen.contains(&what) {
+                    self.totals.unseen.push(what);
+                }
+            }
             Input::Lost { at, count } => self.lost(at, count, Place::Ring, events),
             Input::Gap { at, count } => {
                 // What a pass saw is not all, and a process may have ended.
@@ -273,7 +278,8 @@ impl Tracker {
     /// Counts from here on: what came before only led up to it. What is open now is shown as it
     /// stands.
     pub fn begin_here(&mut self, at: Timestamp, events: &mut Vec<Event>) {
-        self.totals = Summary::default();
+        let unseen = std::mem::take(&mut self.totals.unseen);
+        self.totals = Summary { unseen, ..Summary::default() };
         self.started = Some(at);
         for mut finding in self.lingering.open_at(at) {
             if self.is_told(&mut finding) {
@@ -283,11 +289,9 @@ impl Tracker {
         }
     }
 
-    /// Notes what the scans of this run do not see.
-    pub fn cannot_see(&mut self, what: Unseen) {
-        if !self.totals.unseen.contains(&what) {
-            self.totals.unseen.push(what);
-        }
+    /// What the scans of this run do not see.
+    pub fn unseen(&self) -> &[Unseen] {
+        &self.totals.unseen
     }
 
     /// There will be no pass for what was due by `until`: it is shown as not confirmed.

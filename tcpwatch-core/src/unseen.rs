@@ -12,6 +12,9 @@ pub enum Unseen {
 }
 
 impl Unseen {
+    /// Every kind, in the order of its declaration, which recordings go by.
+    pub const ALL: [Self; 2] = [Self::Processes, Self::Queues];
+
     /// The word in JSON.
     pub fn word(self) -> &'static str {
         match self {

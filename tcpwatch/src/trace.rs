@@ -34,7 +34,7 @@
 //!   name), `0x82` a text: known from then on by their numbers, in the order in which they come.
 //!   `0x90` clock, `0x91` observation, `0x92` to `0x94` a pass begins, ends, has failed, `0x95` lost,
 //!   `0x96` running, `0x97` exited, `0x98` what a process says (JSON), `0x99` a namespace's name,
-//!   `0x9a` followed, `0x9b` end. Others, and bytes that are left in a known one, are passed over.
+//!   `0x9a` followed, `0x9b` end, `0x9c` gone, `0x9d` unseen. Others, and bytes that are left in a known one, are passed over.
 //!
 //! Expected of a socket is its last row, in its new state since the time of its last transition; of a
 //! socket's first record the first row of the last socket that began in the same state, born now.

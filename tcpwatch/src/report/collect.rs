@@ -135,6 +135,7 @@ impl Collector {
             totals: self.totals(),
             rates: self.rates(to.since(from)),
             gaps: self.gaps.clone(),
+            unseen: self.summary.iter().flat_map(|summary| &summary.unseen).copied().collect(),
             incomplete: self.incomplete.clone(),
             culprits: self.culprits.report(&timeline, to),
             spreads: (!self.findings_only()).then(|| self.groups.spreads(to)),

@@ -16,7 +16,10 @@ pub use self::{
     durations::{Durations, Quantile, Spread, Spreads, Step},
     listed::Listed,
 };
-use crate::{core::comm, sink};
+use crate::{
+    core::{comm, unseen::Unseen},
+    sink,
+};
 
 /// Counts by word: states under the kernel's names, verdicts and causes under those users see.
 pub type CountsByWord = BTreeMap<&'static str, u64>;
@@ -29,6 +32,10 @@ impl Serialize for Wall {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&sink::utc(self.0))
     }
+}
+
+fn words<S: Serializer>(unseen: &[Unseen], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(unseen.iter().map(|unseen| unseen.word()))
 }
 
 /// Everything there is to say about a recording.
@@ -53,6 +60,9 @@ pub struct Report {
     pub rates: Rates,
     /// Transitions that never reached us.
     pub gaps: Gaps,
+    /// Kinds of sockets that the run could not see.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "words")]
+    pub unseen: Vec<Unseen>,
     /// What of the recording is missing: damaged or torn files.
     pub incomplete: Incomplete,
     /// What happened when.

@@ -172,7 +172,7 @@ impl<'a> Watcher<'a> {
         }
         watcher.mark_clock(began)?;
         if !processes::sees_all_pids() {
-            watcher.pipeline.tracker.cannot_see(Unseen::Processes);
+            watcher.push_unseen(Unseen::Processes)?;
         }
         watcher.watched.begin();
         watcher.take_in(Scope::Everything, began.mono, clock::used(), first)?;
@@ -262,7 +262,15 @@ impl<'a> Watcher<'a> {
         for pid in self.watched.followed() {
             self.pipeline.push(Input::Followed { at, pid })?;
         }
+        for what in self.pipeline.tracker.unseen().to_vec() {
+            self.push_unseen(what)?;
+        }
         self.pass(Scope::Everything)
+    }
+
+    fn push_unseen(&mut self, what: Unseen) -> Result<()> {
+        let at = self.pipeline.tracker.now();
+        Ok(self.pipeline.push(Input::Unseen { at, what })?)
     }
 
     /// Takes what is in the ring, in batches; after [`MOST_BATCHES`] the rest waits for the next
@@ -409,7 +417,7 @@ impl<'a> Watcher<'a> {
             );
         }
         if self.intake.missed().iter().any(|netns| self.filter.wants_namespace(*netns)) {
-            self.pipeline.tracker.cannot_see(Unseen::Queues);
+            self.push_unseen(Unseen::Queues)?;
         }
         self.pipeline.push(Input::End { at: self.pipeline.tracker.now() })?;
         Ok(self.pipeline.finish()?)

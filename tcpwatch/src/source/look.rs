@@ -217,10 +217,10 @@ fn look(
         }
     }
     if !processes::sees_all_pids() {
-        look.pipeline.tracker.cannot_see(Unseen::Processes);
+        look.push_unseen(Unseen::Processes)?;
     }
     if look.passes.missed().iter().any(|netns| look.filter.wants_namespace(*netns)) {
-        look.pipeline.tracker.cannot_see(Unseen::Queues);
+        look.push_unseen(Unseen::Queues)?;
     }
     let summary = look.pipeline.finish()?;
     // The process ends here, and its memory with it; to free that piece by piece takes time.
@@ -256,6 +256,11 @@ impl Look<'_> {
             .context("look at all open sockets")?;
         pushed?;
         Ok(again)
+    }
+
+    fn push_unseen(&mut self, what: Unseen) -> Result<()> {
+        let at = self.pipeline.tracker.now();
+        Ok(self.pipeline.push(Input::Unseen { at, what })?)
     }
 
     /// Gives up what looks after the first do not need. Only a long accept queue in another network

@@ -27,6 +27,7 @@ pub(super) const NAMESPACE: u8 = 0x99;
 pub(super) const FOLLOWED: u8 = 0x9a;
 pub(super) const END: u8 = 0x9b;
 pub(super) const GONE: u8 = 0x9c;
+pub(super) const UNSEEN: u8 = 0x9d;
 
 /// Columns of a look, beyond the socket's own.
 #[derive(Clone, Copy)]

@@ -16,6 +16,7 @@ use crate::core::{
     socket::{Holder, Process, SocketId},
     state::State,
     time::{ClockMark, Nanos, Timestamp},
+    unseen::Unseen,
     waiters::Waiters,
 };
 
@@ -130,7 +131,7 @@ impl<'a> Decoder<'a> {
             }
             codec::TEXT => self.texts.push(body.rest().to_vec()),
             codec::OBSERVED => return self.observed(body).map(|seen| Some(Input::Observed(seen))),
-            codec::CLOCK..=codec::GONE => return self.other(tag, body).map(Some),
+            codec::CLOCK..=codec::UNSEEN => return self.other(tag, body).map(Some),
             _ => self.unknown += 1,
         }
         Ok(None)
@@ -174,6 +175,12 @@ impl<'a> Decoder<'a> {
             }
             codec::END => Input::End { at },
             codec::GONE => Input::Gone { at, id: SocketId(body.number()?) },
+            codec::UNSEEN => {
+                let kind = usize::try_from(body.number()?).ok();
+                let what =
+                    kind.and_then(|kind| Unseen::ALL.get(kind)).ok_or(TraceError::Senseless)?;
+                Input::Unseen { at, what: *what }
+            }
             _ => return Err(TraceError::Senseless),
         })
     }

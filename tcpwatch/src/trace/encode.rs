@@ -224,6 +224,10 @@ impl Encoder {
                 wire::put(&mut body, id.0);
                 codec::GONE
             }
+            Input::Unseen { what, .. } => {
+                wire::put(&mut body, *what as u64);
+                codec::UNSEEN
+            }
             Input::PassFailed { .. } => codec::PASS_FAILED,
             Input::Lost { count, .. } => {
                 wire::put(&mut body, *count);

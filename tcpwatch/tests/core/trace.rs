@@ -13,6 +13,7 @@ use tcpwatch::{
         socket::{Holder, How, Owner, Process, Protocol, Role, Socket, SocketId, TcpInfo},
         state::State,
         time::{ClockMark, Nanos, Timestamp},
+        unseen::Unseen,
         waiters::Waiters,
     },
     trace::{
@@ -235,6 +236,7 @@ pub(crate) fn input() -> impl Strategy<Value = Input> {
         1 => (time(), any::<u32>()).prop_map(|(at, pid)| Input::Followed { at, pid }),
         1 => (time(), any::<u32>(), "[a-z]{0,9}").prop_map(|(at, inode, name)| Input::Namespace { at, inode, name: Some(name).filter(|name| !name.is_empty()).map(Into::into) }),
         1 => (time(), any::<u64>()).prop_map(|(at, id)| Input::Gone { at, id: SocketId(id) }),
+        1 => (time(), any::<bool>()).prop_map(|(at, queues)| Input::Unseen { at, what: Unseen::ALL[usize::from(queues)] }),
         1 => time().prop_map(|at| Input::End { at }),
     ]
 }

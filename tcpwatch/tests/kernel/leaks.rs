@@ -210,8 +210,11 @@ fn blind() {
 }
 
 fn blind_run() {
-    let flags = ["-q", "-j", "-d", "100ms", "-N", &namespace(), "--fail-on-leak"];
-    let output = apart(&flags);
+    let place = tempfile::tempdir().unwrap();
+    let recording = place.path().join("blind.tcpw").display().to_string();
+    let namespace = namespace();
+    let flags = ["-q", "-j", "-d", "100ms", "-N", &namespace, "--fail-on-leak"];
+    let output = apart(&[&flags[..], &["--record", &recording]].concat());
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
     for words in ["this is a pid namespace of its own", "that nothing lingers is not known"] {
@@ -219,6 +222,13 @@ fn blind_run() {
     }
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["unseen"], json!(["other-pid-namespaces"]), "{summary}");
+    let tcpwatch = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tcpwatch"));
+        String::from_utf8(command.args(flags).arg(&recording).output().unwrap().stdout).unwrap()
+    };
+    let summary: Value = serde_json::from_str(&tcpwatch(&["replay", "-q", "-j"])).unwrap();
+    assert_eq!(summary["unseen"], json!(["other-pid-namespaces"]), "{summary}");
+    assert!(tcpwatch(&["report"]).contains("The run could not see sockets"));
     let output = apart(&["run", "--", "true"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("process ids are those of the host"), "{said}");

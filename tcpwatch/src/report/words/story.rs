@@ -50,6 +50,8 @@ impl Story {
             }
         };
         sentences.push(lost(report));
+        sentences
+            .extend(report.unseen.iter().map(|unseen| format!("The run could not see {unseen}.")));
         Self {
             tone,
             happened: sentences.join(" "),
