@@ -16,7 +16,7 @@ use super::{
 };
 
 /// How far apart two programs at one tracepoint are at most: an interrupt, or a busy host, may come between.
-const FAR_NS: u64 = 3_000_000;
+const FAR_NS: u64 = 9_000_000;
 /// What a port, an address or a process that differs counts for, and an event that need not be shown.
 const UNLIKE_NS: u64 = 20_000;
 const STRANGE_NS: u64 = 20_000;
