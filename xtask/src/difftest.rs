@@ -64,12 +64,22 @@ pub(crate) struct Args {
 const GATE_SEED: u64 = 14;
 const GATE_MINUTES: u64 = 5;
 
-/// What the gate runs.
+/// What the gate runs. A seed that deviates is run once more: what does not repeat is printed, and fails nothing.
 pub(crate) fn gate() -> Result<()> {
     prepare()?;
     let binary = Binary(target_dir().join("release/tcpwatch"));
     let setting = Setting { binary, mptcp: true, without: Vec::new(), keep: None };
-    seeds(&setting, GATE_SEED, None, Duration::from_mins(GATE_MINUTES))
+    let (time, start) = (Duration::from_mins(GATE_MINUTES), now());
+    for seed in GATE_SEED.. {
+        if start.elapsed() >= time {
+            break;
+        }
+        if seeds(&setting, seed, Some(1), time).is_err() {
+            println!("seed {seed} deviates, once more:");
+            seeds(&setting, seed, Some(1), time)?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs seeds, and fails if anything deviates.

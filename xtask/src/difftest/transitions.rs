@@ -195,10 +195,10 @@ fn missing(
 ) -> HashMap<u64, Vec<u64>> {
     let mut hurt: HashMap<u64, Vec<u64>> = HashMap::new();
     for event in &matched.missing {
-        if strangers.subflows.contains(&(event.sk, event.ns)) {
-            report.leave_out(LeftOut::Subflow);
-        } else if strangers.on_init(event) {
+        if strangers.on_init(event) {
             hurt.entry(event.sk).or_default().push(event.ns);
+        } else if strangers.subflows.contains(&(event.sk, event.ns)) {
+            report.leave_out(LeftOut::Subflow);
         } else if !strangers.contains(event) {
             report.deviation("transition-missing", event.ns, &event.to_string());
         }
